@@ -1,0 +1,406 @@
+"""The connection to NATS: publish and have it stored, request, consume in batches, keep keys.
+
+Nothing of trading is in here. A connection never gives up: it reconnects for ever, a watchdog leaves a
+server that has frozen (nats-py alone does not), and a publish that must not be lost goes through
+`Outbox`, which sends it again under the same id until the stream has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext, api
+from nats.js.errors import (
+    APIError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NotFoundError,
+)
+from nats.js.kv import KeyValue
+
+from services.shared import subjects
+from services.shared.errors import BusError, Conflict, NoAnswer, NotStored
+
+log = structlog.get_logger(__name__)
+
+_WATCH_EVERY = 0.5
+_WRONG_LAST_SEQUENCE = 10071
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as a stream holds it."""
+
+    stream: str
+    seq: int
+    subject: str
+    data: bytes
+    time: str = ""
+
+
+class Bus:
+    """One service's connection. `await Bus.connect(...)`, and `await close()` at the end."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._js: JetStreamContext = client.jetstream(timeout=5)
+        self._name = name
+        self._kv: dict[str, KeyValue] = {}
+        self._watchdog: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(cls, url: str, *, user: str, password: str, patience: float = 30.0) -> Bus:
+        """Connect as `user`; the first connection is tried for `patience` seconds.
+
+        Raises BusError when no server answers by then or the credentials are refused.
+        """
+
+        async def on_error(error: Exception) -> None:
+            log.warning("nats_error", error=type(error).__name__, detail=str(error)[:200])
+
+        async def on_disconnect() -> None:
+            log.warning("nats_disconnected")
+
+        async def on_reconnect() -> None:
+            log.info("nats_reconnected")
+
+        deadline = asyncio.get_running_loop().time() + patience
+        while True:
+            client = Client()
+            try:
+                await client.connect(
+                    url,
+                    user=user,
+                    password=password,
+                    name=f"desk-{user}",
+                    inbox_prefix=f"_INBOX_{user}".encode(),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                    connect_timeout=1,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    pending_size=32 * 1024 * 1024,
+                    allow_reconnect=True,
+                    error_cb=on_error,
+                    disconnected_cb=on_disconnect,
+                    reconnected_cb=on_reconnect,
+                )
+                break
+            except (TimeoutError, NatsError, OSError) as error:
+                with contextlib.suppress(NatsError, OSError):
+                    await client.close()
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise BusError(f"no NATS server took the connection: {type(error).__name__}") from None
+                await asyncio.sleep(0.1)
+        bus = cls(client, user)
+        bus._watchdog = asyncio.create_task(bus._watch(), name="nats-watchdog")
+        return bus
+
+    async def close(self) -> None:
+        """Flush and leave; never raises."""
+        if self._watchdog:
+            self._watchdog.cancel()
+        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._client.drain(), 3)
+        with contextlib.suppress(NatsError, OSError):
+            await self._client.close()
+
+    @property
+    def client(self) -> Client:
+        """nats-py's own client, for the services protocol."""
+        return self._client
+
+    @property
+    def js(self) -> JetStreamContext:
+        """nats-py's own JetStream context, for what has no method here."""
+        return self._js
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server is on the other end now."""
+        return self._client.is_connected
+
+    async def _watch(self) -> None:
+        """Leave a server that no longer answers (nats-py issue 671: pings alone do not)."""
+        missed = 0
+        while True:
+            await asyncio.sleep(_WATCH_EVERY)
+            if not self._client.is_connected:
+                missed = 0
+                continue
+            try:
+                await self._client.flush(1)
+                missed = 0
+            except (TimeoutError, NatsError, OSError):
+                missed += 1
+            transport = getattr(self._client, "_transport", None)
+            if missed >= 2 and transport is not None:
+                log.warning("nats_frozen")
+                inner = getattr(transport, "_io_writer", None)
+                if inner is not None:
+                    inner.transport.abort()
+                missed = 0
+
+    async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """Fire and forget, to whoever listens now."""
+        try:
+            await self._client.publish(subject, data, reply=reply)
+        except (NatsError, OSError) as error:
+            raise BusError(f"could not publish on {subject}: {type(error).__name__}") from None
+
+    async def store(
+        self, subject: str, data: bytes, *, msg_id: str | None = None, timeout: float = 5.0
+    ) -> int:
+        """Publish into the stream that keeps `subject`; returns its sequence once it is on disk.
+
+        Raises NotStored: no stream, none in time, or a full one. Safe to repeat with `msg_id`.
+        """
+        headers = {"Nats-Msg-Id": msg_id} if msg_id else None
+        try:
+            ack = await self._js.publish(subject, data, timeout=timeout, headers=headers)
+        except (TimeoutError, NatsError, OSError) as error:
+            raise NotStored(f"{subject} was not stored: {type(error).__name__} {str(error)[:120]}") from None
+        return ack.seq
+
+    async def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
+        """Ask once; raises NoAnswer."""
+        try:
+            reply = await self._client.request(subject, data, timeout=timeout)
+        except (TimeoutError, NatsError, OSError) as error:
+            raise NoAnswer(f"{subject}: {type(error).__name__}") from None
+        return bytes(reply.data)
+
+    async def subscribe(
+        self, subject: str, handler: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """Hear `subject`; the handler gets nats-py's message and must not raise."""
+        return await self._client.subscribe(subject, queue=queue, cb=handler)
+
+    async def consumer(self, stream: str, durable: str) -> JetStreamContext.PullSubscription:
+        """Bind to a durable pull consumer that the set-up made."""
+        return await self._js.pull_subscribe_bind(consumer=durable, stream=stream)
+
+    async def stored(self, stream: str, seq: int) -> Stored | None:
+        """One message by sequence, or None where there is none."""
+        try:
+            raw = await self._js.get_msg(stream, seq=seq, direct=True)
+        except NotFoundError:
+            return None
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"{stream} {seq}: {type(error).__name__}") from None
+        return Stored(stream, raw.seq or seq, raw.subject or "", raw.data or b"")
+
+    async def read(
+        self, stream: str, *, after: int = 0, subject: str = ">", batch: int = 500
+    ) -> AsyncIterator[Stored]:
+        """Every message of `stream` on `subject` above `after`, up to the last stored when the reading ended.
+
+        Uses the server's batched direct get, so it needs no consumer. Raises BusError.
+        """
+        position = after
+        while True:
+            got = 0
+            async for message in self._direct_batch(stream, position + 1, subject, batch):
+                position = message.seq
+                got += 1
+                yield message
+            if got == 0:
+                return
+
+    async def _direct_batch(self, stream: str, seq: int, subject: str, batch: int) -> AsyncIterator[Stored]:
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        try:
+            body = json.dumps({"seq": seq, "batch": batch, "next_by_subj": subject}).encode()
+            await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
+            while True:
+                try:
+                    message = await subscription.next_msg(timeout=5)
+                except (TimeoutError, NatsError) as error:
+                    raise BusError(f"reading {stream} from {seq}: {type(error).__name__}") from None
+                headers = message.headers or {}
+                if "Nats-Sequence" not in headers:
+                    if headers.get("Status") in ("204", "404"):
+                        return
+                    raise BusError(f"reading {stream} from {seq}: status {headers.get('Status')}")
+                yield Stored(
+                    stream,
+                    int(headers["Nats-Sequence"]),
+                    headers.get("Nats-Subject", ""),
+                    bytes(message.data),
+                    headers.get("Nats-Time-Stamp", ""),
+                )
+        finally:
+            with contextlib.suppress(NatsError, OSError):
+                await subscription.unsubscribe()
+
+    async def last_sequence(self, stream: str) -> int:
+        """The sequence of the newest message of `stream`."""
+        try:
+            return (await self._js.stream_info(stream)).state.last_seq
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"{stream}: {type(error).__name__}") from None
+
+    async def _bucket(self, bucket: str) -> KeyValue:
+        if bucket not in self._kv:
+            self._kv[bucket] = await self._js.key_value(bucket)
+        return self._kv[bucket]
+
+    async def get(self, bucket: str, key: str) -> tuple[bytes, int] | None:
+        """The value under `key` and its revision, or None. Raises BusError."""
+        try:
+            entry = await (await self._bucket(bucket)).get(key)
+        except KeyNotFoundError:
+            return None
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
+        return entry.value or b"", entry.revision or 0
+
+    async def put(self, bucket: str, key: str, value: bytes, *, revision: int | None = None) -> int:
+        """Write `key`, on condition of its `revision` when one is given (0: it must not exist yet).
+
+        A revision refused because our own bytes are already there counts as written: the first answer
+        was lost. Raises Conflict when somebody else's are, BusError when NATS does not answer.
+        """
+        try:
+            kv = await self._bucket(bucket)
+            if revision is None:
+                return await kv.put(key, value)
+            return await kv.update(key, value, last=revision)
+        except KeyWrongLastSequenceError:
+            pass
+        except APIError as error:
+            if error.err_code != _WRONG_LAST_SEQUENCE:
+                raise BusError(f"{bucket}/{key}: {error.description}") from None
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
+        found = await self.get(bucket, key)
+        if found is not None and found[0] == value:
+            return found[1]
+        raise Conflict(f"{bucket}/{key} was written by somebody else")
+
+
+class Outbox:
+    """Messages on their way into streams, in order, sent again under their ids until stored.
+
+    `add` never waits; `drained` waits until everything added is on disk. A few may be under way at once;
+    a stream's order is kept by sending a message again only with everything behind it: consumers count by
+    seq, so a late repeat is harmless. `refused` is called when a stream is full or NATS away for `patience`
+    seconds, and sending goes on.
+    """
+
+    def __init__(self, bus: Bus, *, window: int = 256, patience: float = 2.0) -> None:
+        self._bus = bus
+        self._window = window
+        self._patience = patience
+        self._waiting: deque[tuple[str, bytes, str]] = deque()
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.stalled_since: float | None = None
+
+    def add(self, subject: str, data: bytes, msg_id: str) -> None:
+        """Take a message on; it leaves as soon as the loop runs."""
+        self._waiting.append((subject, data, msg_id))
+        self._empty.clear()
+        self._wake.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has been stored for `patience` seconds although something waits."""
+        since = self.stalled_since
+        return since is not None and asyncio.get_running_loop().time() - since > self._patience
+
+    async def drained(self) -> None:
+        """Wait until all that was added is stored."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send for ever; cancel to end. What has not been stored stays in the outbox."""
+        loop = asyncio.get_running_loop()
+        pause = 0.05
+        while True:
+            if not self._waiting:
+                self._empty.set()
+                self._wake.clear()
+                await self._wake.wait()
+            batch = [self._waiting[i] for i in range(min(self._window, len(self._waiting)))]
+            results = await asyncio.gather(
+                *(self._bus.store(subject, data, msg_id=msg_id) for subject, data, msg_id in batch),
+                return_exceptions=True,
+            )
+            stored = 0
+            for result in results:
+                if isinstance(result, NotStored):
+                    break
+                if isinstance(result, BaseException):
+                    raise result
+                stored += 1
+            for _ in range(stored):
+                self._waiting.popleft()
+            if stored == len(batch):
+                self.stalled_since, pause = None, 0.05
+                continue
+            if self.stalled_since is None or stored:
+                self.stalled_since = loop.time()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+
+async def prepare(bus: Bus) -> None:
+    """Make every stream, bucket and durable consumer as `subjects` says. Idempotent; for the admin user."""
+    for stream in subjects.STREAMS:
+        await _ensure_stream(
+            bus.js,
+            api.StreamConfig(
+                name=stream.name,
+                subjects=list(stream.subjects),
+                storage=api.StorageType.FILE,
+                discard=api.DiscardPolicy.NEW if stream.refuse_when_full else api.DiscardPolicy.OLD,
+                max_bytes=stream.max_bytes,
+                max_msg_size=1024 * 1024,
+                allow_direct=True,
+                duplicate_window=120,
+            ),
+        )
+    for bucket in subjects.BUCKETS:
+        try:
+            await bus.js.key_value(bucket)
+        except NotFoundError:
+            await bus.js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1, direct=True))
+    for user in subjects.USERS:
+        for name in user.streams:
+            await bus.js.add_consumer(
+                name,
+                api.ConsumerConfig(
+                    durable_name=user.name,
+                    ack_policy=api.AckPolicy.EXPLICIT,
+                    ack_wait=30,
+                    max_ack_pending=50_000,
+                    max_deliver=-1,
+                ),
+            )
+
+
+async def _ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
+    try:
+        await js.stream_info(config.name or "")
+        await js.update_stream(config)
+    except NotFoundError:
+        await js.add_stream(config)
+
+
+__all__ = ["Bus", "Outbox", "Stored", "prepare"]
