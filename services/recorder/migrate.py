@@ -1,68 +1,98 @@
 """Brings the database's tables up to date and says what each role may do there.
 
 Run as the owner of the schema, before the services start; running it again, or twice at once, does no
-harm. What is in the tables is the business of the writer.
+harm. Alembic keeps the migrations and their order and writes them out as SQL, which asyncpg runs in one
+transaction. What is in the tables is the business of the writer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
+import time
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+import asyncpg
 
 from services.shared.errors import InvalidInput, StorageUnavailable
 
 RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT", "grafana": "SELECT"}
 """What each role may do with every table."""
 
+_SCHEMA = Path(__file__).with_name("schema")
 _ONE_AT_A_TIME = 0x6465736B  # an advisory lock's number: "desk"
 
 
-def migrate(database_url: str, password: str) -> None:
+def migrate(database_url: str, password: str, *, patience: float = 30.0) -> None:
     """Apply every migration that is missing, then grant the roles that exist their rights.
 
-    `database_url` is `postgresql://owner@host:port/desk`, without a password. Raises InvalidInput for an
-    unusable address, StorageUnavailable when the server cannot be reached or refuses the login. Must not
-    be called from a running event loop: await `migrate_async` there.
+    `database_url` is `postgresql://owner@host:port/desk`, without a password. A server that is still
+    starting is waited for, `patience` seconds. Raises StorageUnavailable when it cannot be reached by then
+    or refuses, InvalidInput for an unusable address. Inside an event loop await `migrate_async` instead.
     """
-    asyncio.run(migrate_async(database_url, password))
+    asyncio.run(migrate_async(database_url, password, patience=patience))
 
 
-async def migrate_async(database_url: str, password: str) -> None:
+async def migrate_async(database_url: str, password: str, *, patience: float = 30.0) -> None:
     """`migrate` for callers inside an event loop."""
+    connection = await _connect(database_url, password, patience)
     try:
-        url = make_url(database_url).set(drivername="postgresql+asyncpg", password=password)
-    except ValueError as error:
-        raise InvalidInput(f"expected postgresql://owner@host:port/desk, was unusable: {error}") from None
-    engine = create_async_engine(url)
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})"))
-            await connection.run_sync(_upgrade)
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
+            applied = await _applied(connection)
+            if applied != newest():
+                await connection.execute(migration_sql(applied))
             await _grant(connection)
-    except (OSError, OperationalError, InterfaceError) as error:
-        raise StorageUnavailable(f"the database could not be migrated: {type(error).__name__}") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageUnavailable(f"the database could not be migrated: {error}") from None
     finally:
-        await engine.dispose()
+        await connection.close()
 
 
-def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("schema")))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def newest() -> str:
+    """The newest revision there is; revisions count upwards and begin their file's name."""
+    return max(path.name[:4] for path in (_SCHEMA / "versions").glob("[0-9]*.py"))
 
 
-async def _grant(connection: AsyncConnection) -> None:
-    there = await connection.scalars(text("SELECT rolname FROM pg_roles"))
-    for role in sorted(RIGHTS.keys() & set(there)):
-        await connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {role}"))
-        await connection.execute(text(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}"))
+def migration_sql(applied: str | None) -> str:
+    """The SQL that leads from revision `applied` (None: an empty database) to the newest."""
+    # Half of a start's time, and not needed once the tables are there.
+    from alembic import command
+    from alembic.config import Config
+
+    script = io.StringIO()
+    config = Config(output_buffer=script)
+    config.set_main_option("script_location", str(_SCHEMA))
+    command.upgrade(config, f"{applied or 'base'}:head", sql=True)
+    return script.getvalue()
 
 
-__all__ = ["RIGHTS", "migrate", "migrate_async"]
+async def _connect(database_url: str, password: str, patience: float) -> asyncpg.Connection:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return await asyncpg.connect(database_url, password=password, timeout=10)
+        except (ValueError, asyncpg.InterfaceError) as error:
+            raise InvalidInput(f"expected postgresql://owner@host:port/desk: {error}") from None
+        except (OSError, asyncpg.PostgresError) as error:
+            starting = isinstance(error, OSError | asyncpg.CannotConnectNowError)
+            if not starting or time.monotonic() > deadline:
+                raise StorageUnavailable(f"the database took no connection: {type(error).__name__}") from None
+        await asyncio.sleep(0.1)
+
+
+async def _applied(connection: asyncpg.Connection) -> str | None:
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return revision
+
+
+async def _grant(connection: asyncpg.Connection) -> None:
+    there = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+    for role in sorted(RIGHTS.keys() & there):
+        await connection.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
+        await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+
+
+__all__ = ["RIGHTS", "migrate", "migrate_async", "migration_sql", "newest"]

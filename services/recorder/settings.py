@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.shared.service import ServiceSettings
 
@@ -17,12 +16,3 @@ class RecorderSettings(ServiceSettings):
     database_password_file: Path
     batch: int = Field(default=2000, ge=1, le=10_000, description="messages a transaction at most")
     keep_days: int = Field(default=7, ge=1, description="days a recorded message stays in its stream")
-
-
-class MigrationSettings(BaseSettings):
-    """For `python -m services.recorder migrate`, which needs no NATS: the owner's access."""
-
-    model_config = SettingsConfigDict(env_prefix="DESK_", extra="ignore")
-
-    database_url: str = "postgresql://owner@127.0.0.1:5432/desk"
-    database_password_file: Path

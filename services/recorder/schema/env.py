@@ -1,11 +1,17 @@
-"""Alembic's entry: runs the migrations on the connection that `services.recorder.migrate` hands in."""
+"""Alembic's entry: writes the migrations out as SQL, which `services.recorder.migrate` runs.
+
+No transaction of alembic's own: the caller's, which holds the lock and the version it read, is around it.
+"""
 
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import Connection
 
-connection: Connection = context.config.attributes["connection"]
-context.configure(connection=connection)
-with context.begin_transaction():
-    context.run_migrations()
+context.configure(
+    dialect_name="postgresql",
+    dialect_opts={"paramstyle": "named"},  # the others double every %
+    as_sql=True,
+    literal_binds=True,
+    output_buffer=context.config.output_buffer,
+)
+context.run_migrations()
