@@ -78,23 +78,25 @@ class Bus:
         while True:
             client = Client()
             try:
-                await client.connect(
-                    url,
-                    user=user,
-                    password=password,
-                    name=f"desk-{user}",
-                    inbox_prefix=f"_INBOX_{user}".encode(),
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.25,  # type: ignore[arg-type]
-                    connect_timeout=1,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    pending_size=32 * 1024 * 1024,
-                    allow_reconnect=True,
-                    error_cb=on_error,
-                    disconnected_cb=on_disconnect,
-                    reconnected_cb=on_reconnect,
-                )
+                # nats-py itself would try the first connection for ever.
+                async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
+                    await client.connect(
+                        url,
+                        user=user,
+                        password=password,
+                        name=f"desk-{user}",
+                        inbox_prefix=f"_INBOX_{user}".encode(),
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                        connect_timeout=1,
+                        ping_interval=5,
+                        max_outstanding_pings=2,
+                        pending_size=32 * 1024 * 1024,
+                        allow_reconnect=True,
+                        error_cb=on_error,
+                        disconnected_cb=on_disconnect,
+                        reconnected_cb=on_reconnect,
+                    )
                 break
             except (TimeoutError, NatsError, OSError) as error:
                 with contextlib.suppress(NatsError, OSError):
