@@ -1,0 +1,397 @@
+"""The paper broker: fills tickets from bars or quotes by fixed, pessimistic rules. Pure.
+
+TRADING 5. It keeps its own cash and positions, as a broker does, and knows nothing of trades or R. With bars
+a market order fills at the next open; with quotes at the next quote; an urgent exit at the last price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from services.shared import instruments
+from services.shared.commands import Costs
+from services.shared.events import Purpose, Reason
+from services.shared.instruments import Instrument
+from services.shared.market import Bar, Quote
+from services.shared.money import ZERO, exact, round_money
+from services.trader.brokers.base import Accepted, Cancelled, Filled, NotFound, Rejected, Ticket, Update
+from services.trader.feeds.base import MarketStep
+from services.trader.rates import Rates
+
+_MILLION = Decimal(1_000_000)
+_EXITS: dict[Purpose, int] = {"exit": 0, "stop": 1, "target": 2, "entry": 3}
+
+
+@dataclass(slots=True, kw_only=True)
+class PaperOrder:
+    """A ticket at work. `since` is when it was taken: no price from before can fill it."""
+
+    ticket: Ticket
+    amount: Decimal
+    since: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class PaperPosition:
+    """A net position at this broker: positive long. `cost` is amount times price, signed."""
+
+    amount: Decimal = ZERO
+    cost: Decimal = ZERO
+
+
+@dataclass(slots=True, kw_only=True)
+class PaperState:
+    """All of the paper account that has to survive a restart."""
+
+    cash: Decimal
+    orders: dict[int, PaperOrder] = field(default_factory=dict)
+    positions: dict[str, PaperPosition] = field(default_factory=dict)
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    quoted: list[str] = field(default_factory=list)
+    last_order: datetime | None = None
+    fills: int = 0
+    ambiguous: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRules:
+    """How it fills. `limit_through`: ticks the market must pass a limit by; `order_interval`: the least
+    time between two new orders, as a real broker's rate limit."""
+
+    costs: Costs
+    limit_through: int = 1
+    target_first: bool = False
+    order_interval: timedelta = timedelta()
+
+
+class PaperBroker:
+    """A venue without a market: implements `brokers.base.Broker`."""
+
+    def __init__(
+        self,
+        rules: PaperRules,
+        currency: str,
+        rates: Rates,
+        *,
+        balance: Decimal,
+        state: PaperState | None = None,
+    ) -> None:
+        self.rules = rules
+        self.state = state or PaperState(cash=balance)
+        self._currency = currency
+        self._rates = rates
+        self._news: list[Update] = []
+        self._slips: dict[str, tuple[float, Decimal, float]] = {}
+
+    # tickets
+
+    def submit(self, ticket: Ticket, now: datetime) -> Sequence[Update]:
+        """Take an order on: checked for rate, margin and, an exit, against the net position."""
+        refusal = self._refusal(ticket, now)
+        if refusal is not None:
+            return [Rejected(ticket.order, refusal)]
+        self.state.last_order = now
+        order = PaperOrder(ticket=ticket, amount=ticket.amount, since=now)
+        self.state.orders[ticket.order] = order
+        self._say(Accepted(ticket.order, ticket.price, ticket.amount))
+        if ticket.urgent and ticket.instrument in self.state.quotes:
+            quote = self.state.quotes[ticket.instrument]
+            self._fill_market(order, _sides(quote.bid, quote.ask), quote.time)
+        return self._take_news()
+
+    def _refusal(self, ticket: Ticket, now: datetime) -> Reason | None:
+        interval = self.rules.order_interval
+        if interval and self.state.last_order is not None and now - self.state.last_order < interval:
+            return Reason(code="rate_limited", text=f"one order in {interval.total_seconds():g} s; try again")
+        if ticket.purpose == "exit":
+            held = self.net_position(ticket.instrument)
+            reduces = held > 0 if ticket.side == "sell" else held < 0
+            if not reduces or ticket.amount > abs(held):
+                return Reason(
+                    code="not_an_exit", text=f"the net position is {held}: this order would add to it"
+                )
+            return None
+        return self._margin_refusal(ticket)
+
+    def _margin_refusal(self, ticket: Ticket) -> Reason | None:
+        quote = self.state.quotes.get(ticket.instrument)
+        if quote is None:
+            return Reason(code="no_price", text=f"there is no price of {ticket.instrument} yet")
+        needed = self._margin(ticket.instrument, ticket.amount, quote)
+        used = gain = ZERO
+        for name, held in self.state.positions.items():
+            at = self.state.quotes[name]
+            used += self._margin(name, abs(held.amount), at)
+            price = exact(at.bid if held.amount > 0 else at.ask)
+            gain += (price * held.amount - held.cost) * self._rates.rate(name, price)
+        free = self.state.cash + gain - used
+        if needed > free:
+            text = (
+                f"the margin needed is {round_money(needed, self._currency)} {self._currency}, free are "
+                f"{round_money(free, self._currency)}"
+            )
+            return Reason(code="margin", text=text)
+        return None
+
+    def _margin(self, instrument: str, amount: Decimal, quote: Quote) -> Decimal:
+        price = exact(quote.ask)
+        return amount * price * self._rates.rate(instrument, price) / self.rules.costs.leverage
+
+    def cancel(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002 - a real one needs it
+        """Stop working an order."""
+        if self.state.orders.pop(order, None) is None:
+            return []
+        return [Cancelled(order, Reason(code="cancelled", text="cancelled on request"))]
+
+    def amend(self, order: int, now: datetime, *, price: float) -> Sequence[Update]:  # noqa: ARG002
+        """Move a working order's price."""
+        found = self.state.orders.get(order)
+        if found is None:
+            return []
+        found.ticket.price = price
+        return [Accepted(order, price, found.amount)]
+
+    def lookup(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002
+        """Whether the order is worked; what was filled has been told before."""
+        found = self.state.orders.get(order)
+        return [NotFound(order) if found is None else Accepted(order, found.ticket.price, found.amount)]
+
+    def net_position(self, instrument: str) -> Decimal:
+        """Positive long, negative short."""
+        held = self.state.positions.get(instrument)
+        return ZERO if held is None else held.amount
+
+    # prices
+
+    def on_market(self, step: MarketStep) -> Sequence[Update]:
+        """Fill what the new prices fill."""
+        state = self.state
+        for quote in step.quotes:
+            if quote.instrument not in state.quoted:
+                state.quoted.append(quote.instrument)
+            if state.orders:
+                self._on_quote(quote)
+            state.quotes[quote.instrument] = quote
+        for bar in step.bars:
+            if bar.instrument in state.quoted:
+                continue
+            if state.orders:
+                self._on_bar(bar)
+            state.quotes[bar.instrument] = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
+        return self._take_news() if self._news else ()
+
+    def _worked(self, instrument: str, before: datetime) -> list[PaperOrder]:
+        """The instrument's orders taken no later than `before`, exits first."""
+        found = [
+            order
+            for order in self.state.orders.values()
+            if order.ticket.instrument == instrument and order.since <= before
+        ]
+        return sorted(found, key=lambda order: (_EXITS[order.ticket.purpose], order.ticket.order))
+
+    def _on_quote(self, quote: Quote) -> None:
+        sell, buy = _sides(quote.bid, quote.ask)
+        for order in self._worked(quote.instrument, quote.time):
+            if order.ticket.order not in self.state.orders:
+                continue
+            ticket = order.ticket
+            if ticket.kind == "market":
+                self._fill_market(order, (sell, buy), quote.time)
+            elif self._passed(ticket, sell, buy):
+                self._fill(
+                    order, buy if ticket.side == "buy" else sell, quote.time, slips=ticket.kind == "stop"
+                )
+
+    def _passed(self, ticket: Ticket, sell: float, buy: float) -> bool:
+        """Whether prices at which one can sell and buy now trigger a stop or pass a limit."""
+        assert ticket.price is not None
+        if ticket.kind == "stop":
+            return buy >= ticket.price if ticket.side == "buy" else sell <= ticket.price
+        through = self._slip(ticket.instrument)[2]
+        if ticket.side == "buy":
+            return buy <= round(ticket.price - through, 10)
+        return sell >= round(ticket.price + through, 10)
+
+    def _on_bar(self, bar: Bar) -> None:
+        """At the open first, then within: exits before entries, the stop before the target."""
+        opening = _sides(bar.bid_open, bar.ask_open)
+        had_position = bool(self.net_position(bar.instrument))
+        for order in self._worked(bar.instrument, bar.start):
+            if order.ticket.order in self.state.orders and (
+                had_position == (order.ticket.purpose != "entry")
+            ):
+                self._at_open(order, opening, bar)
+        if self.net_position(bar.instrument):
+            self._exit_within(bar)
+        elif not had_position:
+            self._enter_within(bar)
+
+    def _at_open(self, order: PaperOrder, opening: tuple[float, float], bar: Bar) -> None:
+        ticket = order.ticket
+        if ticket.kind == "market":
+            self._fill_market(order, opening, bar.start)
+        elif self._passed(ticket, *opening):
+            sell, buy = opening
+            self._fill(order, buy if ticket.side == "buy" else sell, bar.start, slips=ticket.kind == "stop")
+
+    def _exit_within(self, bar: Bar, *, entered_inside: bool = False) -> None:
+        """The position's stop and target against the bar's range. What entered inside the bar may be stopped
+        there but not reach its target, and the open was before it."""
+        legs = {
+            order.ticket.purpose: order
+            for order in self.state.orders.values()
+            if order.ticket.instrument == bar.instrument and order.ticket.purpose in ("stop", "target")
+        }
+        stop, target = legs.get("stop"), legs.get("target")
+        stop_hit = stop is not None and self._passed(stop.ticket, *_reach(bar, stop.ticket))
+        target_hit = (
+            not entered_inside
+            and target is not None
+            and self._passed(target.ticket, *_reach(bar, target.ticket))
+        )
+        if stop_hit and target_hit:
+            self.state.ambiguous += 1
+        leg = (
+            target if target_hit and (self.rules.target_first or not stop_hit) else stop if stop_hit else None
+        )
+        if leg is None:
+            return
+        assert leg.ticket.price is not None
+        price, moment, opening = leg.ticket.price, bar.end, _sides(bar.bid_open, bar.ask_open)
+        if not entered_inside and self._passed(leg.ticket, *opening):
+            price, moment = opening[0] if leg.ticket.side == "sell" else opening[1], bar.start
+        self._fill(leg, price, moment, slips=leg is stop)
+
+    def _enter_within(self, bar: Bar) -> None:
+        """A resting entry reached inside the bar."""
+        for order in self._worked(bar.instrument, bar.start):
+            ticket = order.ticket
+            if ticket.purpose != "entry" or ticket.price is None:
+                continue
+            if self._passed(ticket, *_reach(bar, ticket)):
+                self._fill(order, ticket.price, bar.end, slips=ticket.kind == "stop")
+                self._exit_within(bar, entered_inside=True)
+                return
+
+    # fills
+
+    def _slip(self, instrument: str) -> tuple[float, Decimal, float]:
+        """Slippage as a float and exactly, and the distance a limit must be passed by."""
+        known = self._slips.get(instrument)
+        if known is None:
+            pair = instruments.find(instrument)
+            slip = self.rules.costs.slippage * pair.pip
+            known = float(slip), slip, float(pair.tick * self.rules.limit_through)
+            self._slips[instrument] = known
+        return known
+
+    def _fill_market(self, order: PaperOrder, sides: tuple[float, float], moment: datetime) -> None:
+        self._fill(order, sides[1] if order.ticket.side == "buy" else sides[0], moment, slips=True)
+
+    def _fill(self, order: PaperOrder, price: float, moment: datetime, *, slips: bool) -> None:
+        """Fill an order whole at `price`, worsened by slippage, and see to its related orders."""
+        ticket, amount, state = order.ticket, order.amount, self.state
+        pair = instruments.find(ticket.instrument)
+        sign = 1 if ticket.side == "buy" else -1
+        untouched = instruments.price(price, pair)
+        booked = untouched
+        if slips:
+            booked = instruments.price(price + sign * self._slip(ticket.instrument)[0], pair)
+        rate = self._rates.rate(ticket.instrument, booked)
+        del state.orders[ticket.order]
+        state.fills += 1
+        commission = round_money(
+            amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
+        )
+        self._settle(pair, sign * amount, booked, rate, commission)
+        self._say(
+            Filled(
+                order=ticket.order,
+                fill=f"{ticket.order}-{state.fills}",
+                amount=amount,
+                price=booked,
+                time=moment,
+                commission=commission,
+                slippage=round_money(abs(booked - untouched) * amount * rate, self._currency),
+                rate=rate,
+                reason=ticket.purpose,
+            )
+        )
+        if ticket.purpose == "entry":
+            self._work_related(ticket, amount, moment)
+        else:
+            self._follow_position(ticket)
+
+    def _settle(
+        self, pair: Instrument, change: Decimal, price: Decimal, rate: Decimal, commission: Decimal
+    ) -> None:
+        state = self.state
+        held = state.positions.setdefault(pair.symbol, PaperPosition())
+        if held.amount * change < 0:
+            share = held.cost * -change / held.amount
+            state.cash += round_money((-change * price - share) * rate, self._currency)
+            held.cost -= share
+        else:
+            held.cost += change * price
+        held.amount += change
+        state.cash -= commission
+        if not held.amount:
+            del state.positions[pair.symbol]
+
+    def _work_related(self, entry: Ticket, amount: Decimal, moment: datetime) -> None:
+        legs: tuple[tuple[int, Purpose, Literal["stop", "limit"], float | None], ...] = (
+            (entry.stop_order, "stop", "stop", entry.stop),
+            (entry.target_order, "target", "limit", entry.target),
+        )
+        for number, purpose, kind, price in legs:
+            if not number or price is None:
+                continue
+            ticket = Ticket(
+                order=number,
+                trade=entry.trade,
+                instrument=entry.instrument,
+                purpose=purpose,
+                side="sell" if entry.side == "buy" else "buy",
+                kind=kind,
+                amount=amount,
+                price=price,
+            )
+            self.state.orders[number] = PaperOrder(ticket=ticket, amount=amount, since=moment)
+            self._say(Accepted(number, price, amount))
+
+    def _follow_position(self, ticket: Ticket) -> None:
+        """Stop and target follow what is left of the position; nothing left, they go."""
+        left = abs(self.net_position(ticket.instrument))
+        for number, order in list(self.state.orders.items()):
+            if order.ticket.instrument != ticket.instrument or order.ticket.purpose == "entry":
+                continue
+            if not left:
+                del self.state.orders[number]
+                self._say(Cancelled(number, Reason(code="position_closed", text="the position is closed")))
+            elif order.amount > left:
+                order.amount = left
+                self._say(Accepted(number, order.ticket.price, left))
+
+    def _say(self, update: Update) -> None:
+        self._news.append(update)
+
+    def _take_news(self) -> list[Update]:
+        news, self._news = self._news, []
+        return news
+
+
+def _sides(bid: float, ask: float) -> tuple[float, float]:
+    """What one sells and buys at: on a crossed row the worse of the two each."""
+    return (bid, ask) if bid <= ask else (ask, bid)
+
+
+def _reach(bar: Bar, ticket: Ticket) -> tuple[float, float]:
+    """The two sides at the end of the bar's range that this order waits for: a limit to buy and a stop to
+    sell wait for the low, the others for the high."""
+    if (ticket.kind == "limit") == (ticket.side == "buy"):
+        return _sides(bar.bid_low, bar.ask_low)
+    return _sides(bar.bid_high, bar.ask_high)

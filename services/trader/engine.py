@@ -1,0 +1,521 @@
+"""The engine: inputs in, outputs out. The same inputs give the same outputs, always.
+
+Pure: no I/O, clock or randomness; time comes in with the input. It runs the strategy, keeps the phases of a
+deployment and says when it is flat. The life of an order is in `orders`, the money in `book`, and who feeds
+it in `loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from services.shared.calendar import in_session, next_session, week_close
+from services.shared.commands import Signal, StopMode
+from services.shared.errors import InvalidInput
+from services.shared.events import (
+    AlertRaised,
+    CommandOutcome,
+    DeploymentTerms,
+    OrderDenied,
+    Phase,
+    Reason,
+    StatusChanged,
+)
+from services.shared.market import Bar, Quote
+from services.shared.verdicts import Answer
+from services.trader.book import Book
+from services.trader.brokers.base import Update
+from services.trader.context import InstrumentContext
+from services.trader.feeds.base import MarketStep
+from services.trader.history import Timeframes
+from services.trader.orders import Orders, OrderState, Outputs
+from services.trader.rates import Rates
+from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
+
+_BEFORE_CLOSE = timedelta(minutes=30)
+_REMEMBERED_SIGNALS = 500
+
+Finish: TypeAlias = Literal["STOPPED", "HALTED", "COMPLETED", "FAILED"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandInput:
+    """A stored command that concerns a running deployment. `urgent`: take the last price, don't wait."""
+
+    verb: Literal["pause", "resume", "stop", "halt"]
+    command_id: str
+    by: str = ""
+    reason: str = ""
+    mode: StopMode = "flatten"
+    urgent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInput:
+    """A signal, and the wall's time it was taken at: that is what its expiry is held against."""
+
+    signal: Signal
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfData:
+    """A replay has no more prices."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSilent:
+    """The guard does not answer: resting entries go (live only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something the run cannot go on without has failed; `reason` is for a person."""
+
+    reason: str
+
+
+Input: TypeAlias = MarketStep | CommandInput | SignalInput | EndOfData | GuardSilent | Broken
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """How the run is coming to its end, and on whose command."""
+
+    finish: Finish
+    verb: str
+    mode: StopMode
+    code: str
+    reason: str
+    command_ids: list[str] = field(default_factory=list)
+    blocked: bool = False
+    frozen: bool = False
+    done: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineState:
+    """All of a run that has to survive a restart, but for what the feed can tell again."""
+
+    book: Book
+    orders: OrderState = field(default_factory=OrderState)
+    phase: Phase = "NOT_DEPLOYED"
+    step: int = 0
+    time: datetime | None = None
+    paused: bool = False
+    deadline: datetime | None = None
+    ending: Ending | None = None
+    waiting_alerted: bool = False
+    alerted: list[str] = field(default_factory=list)
+    signals: list[str] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quotes: dict[str, Quote] = field(default_factory=dict)
+
+
+class Engine:
+    """One deployment. Feed it inputs through `loop.TradingLoop`."""
+
+    def __init__(
+        self,
+        terms: DeploymentTerms,
+        strategy: Strategy[Any],
+        rates: Rates,
+        *,
+        min_amount: bool = False,
+        hours: Decimal | None = None,
+        state: EngineState | None = None,
+    ) -> None:
+        self.terms = terms
+        self.strategy = strategy
+        self.rates = rates
+        self.out = Outputs()
+        self.state = state or EngineState(
+            book=Book(currency=terms.currency, balance=terms.balance, peak=terms.balance)
+        )
+        self._hours = hours
+        self._length = timedelta(seconds=terms.bar_seconds)
+        self._weekend_flat = terms.weekend == "flat"
+        longer = tuple(timeframe_seconds(text) for text in strategy.timeframes)
+        self.timeframes = {
+            name: Timeframes(terms.bar_seconds, longer, strategy.look_back) for name in terms.instruments
+        }
+        self.orders = Orders(
+            self.state.orders,
+            self.state.book,
+            rates,
+            self.state.quotes,
+            self.out,
+            risk_per_trade=terms.risk_per_trade,
+            min_amount=min_amount,
+            strategy=terms.strategy,
+        )
+        self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
+        self._filled = False
+
+    # what others may know
+
+    @property
+    def book(self) -> Book:
+        """The run's accounts."""
+        return self.state.book
+
+    @property
+    def finished(self) -> bool:
+        """Ended, with nothing left open or worked."""
+        return self.state.phase in ("STOPPED", "HALTED", "COMPLETED", "FAILED") and self.settled
+
+    @property
+    def settled(self) -> bool:
+        """No position and no working order."""
+        return self.book.flat and not self.state.orders.working
+
+    @property
+    def accepts_entries(self) -> bool:
+        """Whether the deployment's phase lets a strategy open anything."""
+        state = self.state
+        return state.phase == "MONITORING" and not state.paused and state.ending is None
+
+    def refuses(self, verb: str) -> str | None:
+        """Why a command cannot be carried out now, or None."""
+        state = self.state
+        if state.ending is not None and state.ending.frozen and verb in ("stop", "halt"):
+            return None
+        if verb == "halt":
+            return "already halted" if state.ending and state.ending.finish == "HALTED" else None
+        if state.ending is not None and not (verb == "stop" and state.ending.mode == "graceful"):
+            return f"the deployment is ending already: {state.ending.reason}"
+        if verb == "pause" and state.paused:
+            return "already paused"
+        if verb == "resume" and not state.paused:
+            return "not paused"
+        return None
+
+    # inputs
+
+    def start(self, reason: str, command_id: str | None) -> None:
+        """Begin the run."""
+        self._enter_phase("STARTING", reason, command_id, terms=self.terms)
+        self._enter_phase("MONITORING", "ready", command_id)
+
+    def prime(self, bars: Sequence[Bar]) -> None:
+        """Show prices again that this run has seen already, for the look-back only."""
+        for bar in bars:
+            frames = self.timeframes.get(bar.instrument)
+            if frames is not None:
+                frames.append(bar)
+        for quote in self.state.quotes.values():
+            self.rates.on_quote(quote)
+
+    def on_market(self, step: MarketStep) -> None:
+        """New prices: follow up what is under way, then let the strategy decide, then mark."""
+        state = self.state
+        state.time = step.time
+        quotes, rates = state.quotes, self.rates
+        for quote in step.quotes:
+            quotes[quote.instrument] = quote
+            rates.on_quote(quote)
+        for bar in step.bars:
+            if not step.quotes:
+                quote = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
+                quotes[bar.instrument] = quote
+                rates.on_quote(quote)
+            frames = self.timeframes.get(bar.instrument)
+            if frames is not None:
+                frames.append(bar)
+                state.seen[bar.instrument] = state.seen.get(bar.instrument, 0) + 1
+        if state.orders.working or state.orders.leaving:
+            self.orders.follow_up()
+        self._watch_the_clock(step.time)
+        if state.phase == "MONITORING" or (state.ending is not None and state.ending.mode == "graceful"):
+            self._run_strategy(step)
+
+    def on_update(self, update: Update) -> None:
+        """News from the broker."""
+        fill = self.orders.on_update(update)
+        if fill is None:
+            return
+        self._filled = True
+        context = self._contexts[fill.instrument]
+        news = Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
+        try:
+            self.strategy.on_fill(context, news)
+        except Exception as error:  # noqa: BLE001 - a strategy may raise anything; the desk must get flat
+            self.on_broken(f"the strategy raised {type(error).__name__}: {error}"[:500])
+
+    def on_answer(self, answer: Answer) -> None:
+        """The guard's verdicts on this step, and its halt if there is one."""
+        state = self.state
+        if answer.halt is not None:
+            halt = answer.halt
+            self.on_command(
+                CommandInput("halt", halt.command_id, by="guard", reason=halt.reason.text, urgent=False)
+            )
+        if answer.cancel_entries:
+            self.orders.cancel_entries(Reason(code="guard_pause", text="the guard has paused entries"))
+        for verdict in answer.verdicts:
+            if verdict.approved:
+                self.orders.approve(verdict.order, verdict.digest, state.step)
+            else:
+                self.orders.deny(verdict.order, state.step, verdict.reasons, told=True)
+                self._alert_denial(verdict.reasons)
+
+    def on_silence(self, orders: Sequence[int], reason: Reason) -> None:
+        """Nobody has judged these orders in time: silence is a no."""
+        for number in orders:
+            self.orders.deny(number, self.state.step, (reason,))
+        self._alert_once(
+            "WARNING",
+            "guard_silent",
+            reason.text,
+            "Look at the guard: `desk doctor`. No entry leaves until it answers; exits are not affected.",
+        )
+
+    def on_guard_silent(self) -> None:
+        """The guard's heartbeat has stopped: what rests at the broker without it must go."""
+        self.orders.cancel_entries(Reason(code="guard_silent", text="the guard is silent"))
+
+    def on_command(self, command: CommandInput) -> None:
+        """Carry out a stored command; its progress comes out as outcomes."""
+        why_not = self.refuses(command.verb)
+        if why_not is not None:
+            self._outcome(command.command_id, command.verb, "rejected", why_not)
+            return
+        self._outcome(command.command_id, command.verb, "accepted", command.reason)
+        if command.verb in ("pause", "resume"):
+            self._pause(command)
+        elif command.verb == "halt":
+            self._end("HALTED", command.verb, "flatten", "halt", command.reason or "halted", command)
+        else:
+            self._end("STOPPED", command.verb, command.mode, "stop", command.reason or "stopped", command)
+
+    def on_signal(self, given: SignalInput) -> None:
+        """A decision from outside: once by its id, not after its expiry, and only what is possible."""
+        signal, state = given.signal, self.state
+        if signal.id in state.signals:
+            return
+        state.signals.append(signal.id)
+        if len(state.signals) > _REMEMBERED_SIGNALS:
+            del state.signals[0]
+        try:
+            if signal.expires is not None and signal.expires <= given.now:
+                raise InvalidInput(f"expired at {signal.expires.isoformat()}")
+            context = self._contexts.get(signal.instrument)
+            if context is None:
+                raise InvalidInput(
+                    f"{signal.instrument} is not deployed; it trades {', '.join(self._contexts)}"
+                )
+            if signal.side != "close":
+                context.require_entry()
+            self.strategy.on_signal(context, signal)
+        except InvalidInput as error:
+            self._outcome(signal.id, "signal", "rejected", str(error))
+            return
+        self._outcome(signal.id, "signal", "done", "")
+
+    def on_end_of_data(self) -> None:
+        """Close what is open at the last price: nothing newer will come."""
+        if self.state.ending is None or not self.state.ending.frozen:
+            self._end("COMPLETED", "end", "flatten", "end_of_data", "the replay has come to its end", None)
+        self.orders.flatten("end_of_data", urgent=True)
+
+    def on_broken(self, reason: str) -> None:
+        """Get flat and end as FAILED."""
+        self.alert("CRITICAL", "run_failed", reason, "Read the reason, mend its cause, then deploy again.")
+        if self.state.ending is None or self.state.ending.finish != "HALTED":
+            self._end("FAILED", "fail", "flatten", "failed", reason, None)
+
+    def settle(self) -> None:
+        """After the news of a step: move an ending along."""
+        ending = self.state.ending
+        if ending is not None:
+            self._advance_ending(ending)
+
+    def mark(self) -> None:
+        """State the equity of this step."""
+        self._filled = False
+        self.out.facts.append(self.book.mark(self.state.step, self.state.quotes, self.rates))
+
+    @property
+    def unmarked_fill(self) -> bool:
+        """Whether something was filled since the last mark."""
+        return self._filled
+
+    # inside
+
+    def _run_strategy(self, step: MarketStep) -> None:
+        for bar in step.bars:
+            context = self._contexts.get(bar.instrument)
+            if context is None:
+                continue
+            context.time = step.time
+            try:
+                self.strategy.on_bar(context)
+            except Exception as error:  # noqa: BLE001 - a strategy may raise anything; the desk must get flat
+                self.on_broken(f"the strategy raised {type(error).__name__}: {error}"[:500])
+                return
+
+    def _watch_the_clock(self, now: datetime) -> None:
+        state = self.state
+        if self._hours is not None:
+            if state.deadline is None:
+                state.deadline = open_deadline(now + timedelta(hours=float(self._hours)))
+            if now >= state.deadline and (state.ending is None or state.ending.mode == "graceful"):
+                self._end("COMPLETED", "end", "flatten", "end_of_hours", "its hours are over", None)
+        if self._weekend_flat and not self.book.flat and state.ending is None and self.before_weekend(now):
+            self.orders.flatten("weekend", urgent=False)
+
+    def before_weekend(self, now: datetime) -> bool:
+        """Whether a market order sent now would fill in the last bar that starts half an hour or more before
+        the week's close, or later."""
+        return now + self._length > week_close(now) - _BEFORE_CLOSE
+
+    def entry_window(self, now: datetime) -> bool:
+        """Whether the calendar lets a position be opened by an order sent now."""
+        return in_session(now) and not (self._weekend_flat and self.before_weekend(now))
+
+    def _pause(self, command: CommandInput) -> None:
+        self.state.paused = command.verb == "pause"
+        if self.state.paused:
+            self.orders.cancel_entries(Reason(code="paused", text="the deployment was paused"))
+            self._outcome(command.command_id, command.verb, "blocked", "")
+        self._enter_phase(self.state.phase, "paused" if self.state.paused else "resumed", command.command_id)
+        self._outcome(command.command_id, command.verb, "done", "")
+
+    def _end(
+        self, finish: Finish, verb: str, mode: StopMode, code: str, reason: str, command: CommandInput | None
+    ) -> None:
+        state = self.state
+        before = state.ending
+        commands = before.command_ids if before is not None else []
+        if command is not None:
+            commands = [*commands, command.command_id]
+        if before is not None and before.finish == "HALTED":
+            finish = "HALTED"
+        ending = Ending(finish=finish, verb=verb, mode=mode, code=code, reason=reason, command_ids=commands)
+        state.ending = ending
+        command_id = command.command_id if command is not None else None
+        self._enter_phase("HALTED" if finish == "HALTED" else "STOPPING", reason, command_id)
+        if finish == "HALTED":
+            self.alert(
+                "CRITICAL",
+                "halted",
+                f"Trading is halted: {reason}",
+                "Positions are being closed. Find the cause, then `desk reset --reason ...` and deploy again.",
+            )
+        if mode == "flatten":
+            urgent = (command.urgent if command is not None else True) and self._market_open
+            self.orders.flatten(code, urgent=urgent)
+        else:
+            self.orders.cancel_entries(Reason(code=code, text=reason))
+            ending.frozen = mode == "freeze"
+
+    @property
+    def _market_open(self) -> bool:
+        return self.state.time is None or in_session(self.state.time)
+
+    def _advance_ending(self, ending: Ending) -> None:
+        state = self.state
+        if not ending.blocked and self.orders.none_adds_risk:
+            ending.blocked = True
+            self._outcomes(ending, "blocked")
+        if self.settled:
+            if not ending.done:
+                ending.done = True
+                self._outcomes(ending, "flat")
+                self._enter_phase(ending.finish, ending.reason, None)
+                self._outcomes(ending, "done")
+        elif ending.frozen and state.phase != "STOPPED":
+            self._enter_phase("STOPPED", f"{ending.reason}; the position is left to its stop", None)
+            self._outcomes(ending, "done", "the position is left to its stop at the broker")
+            ending.command_ids = []
+        elif ending.mode == "flatten" and not self._market_open and not state.waiting_alerted:
+            state.waiting_alerted = True
+            assert state.time is not None
+            until = next_session(state.time)
+            self.alert(
+                "CRITICAL",
+                "waiting_for_market",
+                f"The market is closed: {len(self.book.positions)} position(s) stay open behind their stops "
+                f"until it opens at {until.isoformat()}",
+                "Nothing can be closed before. Check the stops at your broker if you are worried.",
+            )
+
+    def _outcomes(self, ending: Ending, state: Literal["blocked", "flat", "done"], reason: str = "") -> None:
+        for command_id in ending.command_ids:
+            self._outcome(command_id, ending.verb, state, reason)
+
+    def _outcome(
+        self,
+        command_id: str,
+        verb: str,
+        state: Literal["accepted", "rejected", "blocked", "flat", "done"],
+        why: str,
+    ) -> None:
+        self.out.facts.append(CommandOutcome(command_id=command_id, verb=verb, state=state, reason=why[:500]))
+
+    def _enter_phase(
+        self, phase: Phase, reason: str, command_id: str | None, terms: DeploymentTerms | None = None
+    ) -> None:
+        before, self.state.phase = self.state.phase, phase
+        self.out.facts.append(
+            StatusChanged(
+                phase=phase,
+                previous=before,
+                reason=reason[:500],
+                holding="flat" if self.settled else "open",
+                command_id=command_id,
+                terms=terms,
+            )
+        )
+
+    def alert(
+        self, severity: Literal["INFO", "WARNING", "CRITICAL"], code: str, text: str, action: str
+    ) -> None:
+        """Raise an alert."""
+        self.out.facts.append(AlertRaised(severity=severity, code=code, text=text[:1000], action=action))
+
+    def _alert_once(self, severity: Literal["WARNING"], code: str, text: str, action: str) -> None:
+        if code not in self.state.alerted:
+            self.state.alerted.append(code)
+            self.alert(severity, code, text, action)
+
+    def _alert_denial(self, reasons: Sequence[Reason]) -> None:
+        for reason in reasons:
+            self._alert_once(
+                "WARNING",
+                f"denied_{reason.code}"[:64],
+                f"An order was denied: {reason.text}",
+                "Nothing to do if that is what the limit is for; `desk limits` shows them all.",
+            )
+
+    def alert_own_denials(self) -> None:
+        """Tell a person, once per cause, of entries that the desk itself refused (size, distance)."""
+        for fact in self.out.facts:
+            if isinstance(fact, OrderDenied):
+                self._alert_denial(fact.reasons)
+
+
+def open_deadline(moment: datetime) -> datetime:
+    """`moment`, or the week's close before it when the market is closed then."""
+    if in_session(moment):
+        return moment
+    return week_close(next_session(moment)) - timedelta(days=7)
+
+
+__all__ = [
+    "Broken",
+    "CommandInput",
+    "EndOfData",
+    "Ending",
+    "Engine",
+    "EngineState",
+    "GuardSilent",
+    "Input",
+    "SignalInput",
+    "open_deadline",
+]

@@ -1,0 +1,214 @@
+"""The one loop around the engine that backtest, replay, paper and live share.
+
+Feed, guard, engine and broker are handed in. Driving it is three lines, with the guard in memory or behind
+NATS: `report = loop.advance(input)`, ask the guard, `loop.conclude(answer)`. No I/O here; what must be stored
+before anything leaves is the driver's business (PROTOCOL 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
+
+from services.shared.events import Body, Reason
+from services.shared.market import Quote
+from services.shared.verdicts import Answer, RiskGuard, StepReport
+from services.trader.brokers.base import Broker, Update
+from services.trader.brokers.paper import PaperBroker, PaperState
+from services.trader.engine import (
+    Broken,
+    CommandInput,
+    EndOfData,
+    Engine,
+    EngineState,
+    GuardSilent,
+    Input,
+    SignalInput,
+)
+from services.trader.feeds.base import MarketStep
+from services.trader.orders import Action, Amend, Cancel, Submit
+
+_BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class LoopState:
+    """Engine and paper account as they go into a snapshot."""
+
+    engine: EngineState
+    paper: PaperState | None
+
+
+STATE: TypeAdapter[LoopState] = TypeAdapter(LoopState)
+
+
+class TradingLoop:
+    """Engine and broker in step; the guard is asked by the driver between `advance` and `conclude`."""
+
+    def __init__(self, run_id: str, engine: Engine, broker: Broker) -> None:
+        self.run_id = run_id
+        self.engine = engine
+        self.broker = broker
+        self._mode = engine.terms.mode
+        self._carried: list[Body] = []
+
+    @property
+    def finished(self) -> bool:
+        """The deployment has ended, with nothing left open."""
+        return self.engine.finished
+
+    def start(self, reason: str, command_id: str | None) -> None:
+        """Begin the run; its first facts go into the first report."""
+        self.engine.start(reason, command_id)
+        self._carried = self._take_facts()
+
+    def advance(self, given: Input | None) -> StepReport:
+        """One step up to the question to the guard. None only reports what is left to report."""
+        engine = self.engine
+        state = engine.state
+        state.step += 1
+        prices: Sequence[Quote] = ()
+        if type(given) is MarketStep:
+            updates = self.broker.on_market(given)
+            if updates:
+                self._hear(updates, given.time)
+            engine.on_market(given)
+            prices = given.quotes or [state.quotes[bar.instrument] for bar in given.bars]
+            self._work()
+            engine.mark()
+        elif given is not None:
+            self._put(given)
+            self._work()
+            if engine.unmarked_fill:
+                engine.mark()
+        facts = self._take_facts()
+        if self._carried:
+            facts = [*self._carried, *facts]
+            self._carried = []
+        judge, engine.out.judge = engine.out.judge, []
+        working = state.orders.working
+        return StepReport(
+            run_id=self.run_id,
+            step=state.step,
+            time=self._now,
+            mode=self._mode,
+            facts=facts,
+            judge=[intent for intent in judge if intent.order in working] if judge else judge,
+            quotes=state.quotes,
+            prices=prices,
+            rates=engine.rates.known,
+        )
+
+    def conclude(self, answer: Answer) -> Sequence[Body]:
+        """Act on the guard's answer; returns the facts this brings, which the next report carries too."""
+        if answer.trivial:
+            return ()
+        self.engine.on_answer(answer)
+        self._work()
+        if self.engine.unmarked_fill:
+            self.engine.mark()
+        self._carried = self._take_facts()
+        return self._carried
+
+    def give_up(self, orders: Sequence[int], reason: Reason) -> Sequence[Body]:
+        """Nobody judged these orders in time (live only): they are denied."""
+        self.engine.on_silence(orders, reason)
+        self._work()
+        facts = self._take_facts()
+        self._carried = [*self._carried, *facts]
+        return facts
+
+    def snapshot(self) -> LoopState:
+        """The state as it is; serialise it at once."""
+        paper = self.broker.state if isinstance(self.broker, PaperBroker) else None
+        return LoopState(engine=self.engine.state, paper=paper)
+
+    @property
+    def carried(self) -> Sequence[Body]:
+        """Facts that have been stated but not yet been part of a report."""
+        return self._carried
+
+    def carry(self, facts: Sequence[Body]) -> None:
+        """After a restore: what the next report has to begin with."""
+        self._carried = list(facts)
+
+    @property
+    def _now(self) -> datetime:
+        now = self.engine.state.time
+        return _BEFORE_ALL if now is None else now
+
+    def _put(self, given: Input) -> None:
+        engine = self.engine
+        if isinstance(given, CommandInput):
+            engine.on_command(given)
+        elif isinstance(given, SignalInput):
+            engine.on_signal(given)
+        elif isinstance(given, EndOfData):
+            engine.on_end_of_data()
+        elif isinstance(given, GuardSilent):
+            engine.on_guard_silent()
+        elif isinstance(given, Broken):
+            engine.on_broken(given.reason)
+
+    def _hear(self, updates: Iterable[Update], now: datetime) -> None:
+        self.engine.state.time = now
+        for update in updates:
+            self.engine.on_update(update)
+
+    def _work(self) -> None:
+        """Hand actions to the broker until neither has anything left to say."""
+        engine = self.engine
+        actions = engine.out.actions
+        while actions:
+            engine.out.actions = []
+            for action in actions:
+                for update in self._act(action):
+                    engine.on_update(update)
+            actions = engine.out.actions
+        if engine.state.ending is not None:
+            engine.settle()
+
+    def _act(self, action: Action) -> Sequence[Update]:
+        now = self._now
+        if isinstance(action, Submit):
+            return self.broker.submit(action.ticket, now)
+        if isinstance(action, Cancel):
+            return self.broker.cancel(action.order, now)
+        if isinstance(action, Amend):
+            return self.broker.amend(action.order, now, price=action.price)
+        return self.broker.lookup(action.order, now)
+
+    def _take_facts(self) -> list[Body]:
+        facts, self.engine.out.facts = self.engine.out.facts, []
+        return facts
+
+
+def run_to_end(
+    loop: TradingLoop,
+    steps: Iterable[MarketStep],
+    guard: RiskGuard,
+    hear: Callable[[StepReport, Answer], None] | None = None,
+) -> None:
+    """Drive the loop with the guard in memory until the data or the deployment ends: the backtest."""
+    advance, ask, conclude = loop.advance, guard.answer, loop.conclude
+    for step in steps:
+        report = advance(step)
+        answer = ask(report)
+        conclude(answer)
+        if hear is not None:
+            hear(report, answer)
+        if loop.engine.state.ending is not None and loop.finished:
+            break
+    while not loop.finished:
+        report = advance(EndOfData())
+        answer = ask(report)
+        conclude(answer)
+        if hear is not None:
+            hear(report, answer)
+    report = advance(None)
+    answer = ask(report)
+    if hear is not None:
+        hear(report, answer)
