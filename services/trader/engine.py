@@ -208,22 +208,20 @@ class Engine:
             frames = self.timeframes.get(bar.instrument)
             if frames is not None:
                 frames.append(bar)
-        for quote in self.state.quotes.values():
-            self.rates.on_quote(quote)
+        if self.state.time is not None:
+            self.rates.advance(self.state.time)
 
     def on_market(self, step: MarketStep) -> None:
         """New prices: follow up what is under way, then let the strategy decide, then mark."""
         state = self.state
         state.time = step.time
-        quotes, rates = state.quotes, self.rates
+        quotes = state.quotes
         for quote in step.quotes:
             quotes[quote.instrument] = quote
-            rates.on_quote(quote)
         for bar in step.bars:
             if not step.quotes:
                 quote = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
                 quotes[bar.instrument] = quote
-                rates.on_quote(quote)
             frames = self.timeframes.get(bar.instrument)
             if frames is not None:
                 frames.append(bar)

@@ -1,90 +1,128 @@
-"""Conversion from an instrument's quote currency to the account's (TRADING 2). Pure.
+"""What one unit of an instrument's quote currency is worth in the account's currency, as an exact decimal.
 
-1 where they are the same; the instrument's own price where its base is the account's; otherwise a rate that
-was given, constant or from a price file, by the pair in either direction. None of these: deploy is refused.
+Pure. TRADING 2: nothing to convert when both are the same; the instrument's own price when its base is
+the account's; otherwise a rate that was given, as a number or as the latest price of a pair that is not
+traded, in either direction. Reading such prices from files is `feeds.rate_files`' business.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal, TypeAlias
 
 from services.shared import instruments
 from services.shared.errors import InvalidInput
-from services.shared.market import Quote
 from services.shared.money import exact
 
+DIGITS = Decimal("1E-12")
 _ONE = Decimal(1)
-_DIGITS = Decimal("1e-15")
+_TWO = Decimal(2)
+
+
+@dataclass(slots=True, frozen=True)
+class Series:
+    """Prices of a pair over time: both sides' closes, and when each was known, in microseconds."""
+
+    known: array[int]
+    bids: array[float]
+    asks: array[float]
+
+    def mid(self, at: int) -> Decimal | None:
+        """The middle of the latest prices known at `at`, None before the first."""
+        row = bisect_right(self.known, at) - 1
+        return None if row < 0 else (exact(self.bids[row]) + exact(self.asks[row])) / _TWO
+
+
+Given: TypeAlias = Mapping[str, Decimal | Series]
+_Way: TypeAlias = Literal["same", "own", "given"]
+
+
+def inverse(price: Decimal) -> Decimal:
+    """One over `price`, half-even at twelve decimals."""
+    return (_ONE / price).quantize(DIGITS, rounding=ROUND_HALF_EVEN)
 
 
 class Rates:
-    """The rates of one run. `constants` are given ones by pair; `files` are pairs that the feed prices."""
+    """The rates of a run. Given series move with `advance`, to be called once a step before any use."""
 
-    def __init__(
-        self,
-        currency: str,
-        traded: Iterable[str],
-        constants: Mapping[str, Decimal] | None = None,
-        files: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, currency: str, traded: Iterable[str], given: Given | None = None) -> None:
+        """Raises InvalidInput when an instrument's quote currency cannot be converted, naming the option
+        that would help."""
         self.currency = currency
+        self._given = dict(given or {})
+        self._way: dict[str, _Way] = {}
+        self._quote: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self.known: dict[str, Decimal] = {}
-        self._own: dict[str, bool] = {}
-        self._quote_of: dict[str, str] = {}
-        self._pairs: dict[str, tuple[str, bool]] = {}
-        for pair, value in (constants or {}).items():
-            other, inverse = self._sides(pair)
-            self.known[other] = (_ONE / value if inverse else value).quantize(_DIGITS)
-        for pair in files:
-            self._pairs[pair] = self._sides(pair)
         for symbol in traded:
-            self._declare(symbol)
+            pair = instruments.find(symbol)
+            self._quote[symbol] = pair.quote
+            self._way[symbol] = self._find_way(pair)
+        self._series = {
+            quote: source
+            for quote, source in self._sources.items()
+            if isinstance(self._given[source], Series)
+        }
+        for quote, source in self._sources.items():
+            constant = self._given[source]
+            if isinstance(constant, Decimal):
+                self.known[quote] = self._turned(source, constant)
 
-    def _sides(self, pair: str) -> tuple[str, bool]:
-        """The other currency of a conversion pair, and whether its price must be turned over."""
-        found = instruments.find(pair)
-        if found.quote == self.currency:
-            return found.base, False
-        if found.base == self.currency:
-            return found.quote, True
+    def _find_way(self, pair: instruments.Instrument) -> _Way:
+        if pair.quote == self.currency:
+            return "same"
+        if pair.base == self.currency:
+            return "own"
+        for source in (pair.quote + self.currency, self.currency + pair.quote):
+            if source in self._given:
+                self._sources[pair.quote] = source
+                return "given"
+        wanted = self.currency + pair.quote
         raise InvalidInput(
-            f"--rates {pair}: expected a pair with the account's currency {self.currency} in it"
+            f"{pair.symbol}: no rate from {pair.quote} to {self.currency}; give --rates {wanted}=FILE or "
+            f"--rates {wanted}=NUMBER (or {pair.quote}{self.currency})"
         )
 
-    def _declare(self, symbol: str) -> None:
-        found = instruments.find(symbol)
-        self._quote_of[symbol] = found.quote
-        self._own[symbol] = found.base == self.currency
-        given = {other for other, _ in self._pairs.values()}
-        if found.quote == self.currency:
-            self.known[found.quote] = _ONE
-        elif not self._own[symbol] and found.quote not in self.known and found.quote not in given:
-            pair = self.currency + found.quote
-            raise InvalidInput(
-                f"{symbol} is priced in {found.quote} and the account is in {self.currency}: give the rate between "
-                f"them, for example --rates {pair}=FILE or --rates {pair}=1.0"
-            )
+    def _turned(self, source: str, price: Decimal) -> Decimal:
+        return price if source.endswith(self.currency) else inverse(price)
 
-    def on_quote(self, quote: Quote) -> None:
-        """Take on the newest price of a conversion pair; any other instrument is ignored."""
-        pair = self._pairs.get(quote.instrument)
-        if pair is not None:
-            mid = (exact(quote.bid) + exact(quote.ask)) / 2
-            self.known[pair[0]] = (_ONE / mid if pair[1] else mid).quantize(_DIGITS)
+    def advance(self, now: datetime) -> None:
+        """Take the given series' prices known at `now`. Before a series begins its rate is not known."""
+        if not self._series:
+            return
+        at = (now - _EPOCH) // _MICROSECOND
+        for quote, source in self._series.items():
+            series = self._given[source]
+            mid = series.mid(at) if isinstance(series, Series) else series
+            if mid is not None:
+                self.known[quote] = self._turned(source, mid)
 
-    def knows(self, symbol: str) -> bool:
-        """Whether results of this instrument can be converted now."""
-        return self._own[symbol] or self._quote_of[symbol] in self.known
+    def knows(self, instrument: str) -> bool:
+        """Whether results of `instrument` can be converted now."""
+        return self._way[instrument] != "given" or self._quote[instrument] in self.known
 
-    def rate(self, symbol: str, price: Decimal) -> Decimal:
-        """Account currency for one unit of the instrument's quote currency, when it trades at `price`.
+    def rate(self, instrument: str, price: Decimal) -> Decimal:
+        """Account currency for one unit of `instrument`'s quote currency, its price being `price`.
 
-        Raises InvalidInput before the first price of a conversion pair.
+        Raises KeyError while `knows` says no.
         """
-        if self._own[symbol]:
-            return (_ONE / price).quantize(_DIGITS)
-        rate = self.known.get(self._quote_of[symbol])
-        if rate is None:
-            raise InvalidInput(f"there is no rate from {self._quote_of[symbol]} to {self.currency} yet")
-        return rate
+        way = self._way[instrument]
+        if way == "same":
+            return _ONE
+        if way == "own":
+            return inverse(price)
+        return self.known[self._quote[instrument]]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """For reports: by quote currency the given pair its rate comes from."""
+        return dict(self._sources)
+
+
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_MICROSECOND = timedelta(microseconds=1)
