@@ -1,0 +1,552 @@
+"""The guard's decisions: which order may go, when entries pause, when everything halts. Pure.
+
+No I/O, clock or randomness: a backtest hands in this very class and calls `answer` at every bar, the desk
+runs it in a process of its own (`service`). It keeps its own account of fills and believes no total of the
+trader's. Rules for a single order are in `judge`, what is remembered in `state`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from services.risk import state as memory
+from services.risk.account import Violation, book_fill, cancel, equity_at, follow_stop, unrealised_at
+from services.risk.judge import judge, remember, spread_limit, worst_price
+from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, State, Told, window_of
+from services.shared.calendar import trading_day_end
+from services.shared.commands import HaltOrder, Verdict
+from services.shared.errors import Refused
+from services.shared.events import (
+    Adjusted,
+    AlertRaised,
+    Body,
+    EquityMarked,
+    LimitsChanged,
+    OrderAccepted,
+    OrderApproved,
+    OrderCancelled,
+    OrderDenied,
+    OrderFilled,
+    OrderIntended,
+    OrderRejected,
+    Reason,
+    Severity,
+    StatusChanged,
+    TradeClosed,
+)
+from services.shared.limits import DEFAULTS, Limits, changes, parse, text_of
+from services.shared.market import Quote
+from services.shared.money import ZERO
+from services.shared.verdicts import Answer, StepReport, digest
+
+GUARD = "guard"
+_NOD = Answer()
+_NEVER = Decimal("-Infinity")
+_TRADABLE_AFTER = timedelta(seconds=2)
+_ANY_AFTER = timedelta(seconds=30)
+_PERCENT = Decimal(100)
+
+
+class Guard:
+    """Answers for a trader, step by step, and remembers what it must.
+
+    `answer` is for a step's report, `hear` for a fact that came outside of one (live only). Both return an
+    `Answer`, whose `events` the caller publishes in order as the guard's own; most answers are the same
+    empty one, which nobody may change.
+    """
+
+    __slots__ = ("_alarm", "_floors", "_out", "_quotes", "_unprotected", "state")
+
+    def __init__(
+        self, limits: Limits = DEFAULTS, *, trader: str = "main", state: State | None = None
+    ) -> None:
+        self.state = state or State(trader, limits)
+        self._out: Answer | None = None
+        self._quotes: Mapping[str, Quote] = {}
+        self._unprotected = any(holding.unprotected for holding in self.state.holdings.values())
+        self._alarm = _NEVER
+        self._floors: tuple[tuple[str, Decimal], ...] = ()
+        self._set_alarm()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything remembered, as plain JSON."""
+        return memory.snapshot(self.state)
+
+    @classmethod
+    def restore(cls, data: Mapping[str, Any]) -> Guard:
+        """The guard a snapshot was taken of; raises InvalidInput for anything else."""
+        return cls(state=memory.restore(data))
+
+    # --- a step ---------------------------------------------------------------------------------
+
+    def answer(self, report: StepReport) -> Answer:
+        """The verdicts of this step, and a halt or a pause if one falls on it.
+
+        A step asked again gets the answer it had, however far the guard has come since; a verdict that was
+        not given then is a denial.
+        """
+        state = self.state
+        if report.run_id != state.run_id:
+            if not self._begin(report.run_id, report.facts):
+                return self._refuse(report, "unknown_run", "the guard knows nothing of this run")
+        elif report.step <= state.step:
+            return self._again(report)
+        state.step = report.step
+        time = report.time
+        self._quotes = report.quotes
+        if time > state.day_until:
+            self._new_day(time)
+        state.time = time
+        for quote in report.quotes.values():
+            self.see_spread(quote)
+        if state.breaches and report.prices and state.bar_seconds:
+            self._confirm_at_open(report)
+        for fact in report.facts:
+            if type(fact) is EquityMarked:
+                self._mark(fact, time)
+            else:
+                self._apply(fact, time)
+        if state.holdings:
+            self._compare_equity(report)
+        if state.breaches and not state.bar_seconds:
+            self._breach(state.balance, state.equity, time)
+        if report.judge:
+            self._judge(report)
+        return _NOD if self._out is None and not state.cancel_next else self._tell(report.step)
+
+    def hear(self, run_id: str, fact: Body, time: datetime) -> Answer:
+        """Take in a fact of the run that came by itself, in the order of its events."""
+        state = self.state
+        if run_id != state.run_id and not self._begin(run_id, (fact,)):
+            return _NOD
+        if time > state.day_until:
+            self._new_day(time)
+        if time > state.time:
+            state.time = time
+        if type(fact) is EquityMarked:
+            self._mark(fact, time)
+        else:
+            self._apply(fact, time)
+        return self._taken()
+
+    def hear_ahead(self, run_id: str, fact: Body, time: datetime) -> Answer:
+        """Halt on a realised breach in a fact that came before its turn; it is not booked yet."""
+        if run_id == self.state.run_id and not self.state.halts:
+            if isinstance(fact, TradeClosed) and not set(self.state.holdings) - {fact.instrument}:
+                self._breach(fact.equity, fact.equity, time, look=True)
+            elif isinstance(fact, EquityMarked):
+                self._breach(fact.balance, fact.equity, time, look=True)
+        return self._taken()
+
+    def catch_up(self, run_id: str, fact: Body, time: datetime) -> None:
+        """Book a fact of a step that was answered before, with nothing to say about it any more.
+
+        In lockstep the trader never goes on without an answer, and an answer that said something is stored:
+        what the guard reads again after a restart it has nodded at.
+        """
+        self.hear(run_id, fact, time)
+
+    def see_spread(self, quote: Quote) -> None:
+        """Take a quote into the median, once per quote time."""
+        window = self.state.spreads.get(quote.instrument)
+        if window is None:
+            window = Spreads(LONG_AGO, deque(maxlen=window_of(self.state.instruments)))
+            self.state.spreads[quote.instrument] = window
+        if quote.time > window.last:
+            window.last = quote.time
+            window.values.append(abs(quote.ask - quote.bid))
+
+    def _begin(self, run_id: str, facts: Sequence[Body]) -> bool:
+        for fact in facts:
+            if isinstance(fact, StatusChanged) and fact.terms is not None:
+                memory.begin(self.state, run_id, fact.terms)
+                self._unprotected = False
+                self._set_alarm()
+                return True
+        return False
+
+    def _tell(self, step: int) -> Answer:
+        """The answer of a step that has something to say, kept for when it is asked again."""
+        state, answer = self.state, self._answer()
+        if state.cancel_next:
+            state.cancel_next, answer.cancel_entries = False, True
+        self._out = None
+        state.told = Told(step, answer)
+        return answer
+
+    def _taken(self) -> Answer:
+        out, self._out = self._out, None
+        return _NOD if out is None else out
+
+    def _answer(self) -> Answer:
+        if self._out is None:
+            self._out = Answer()
+        return self._out
+
+    def _again(self, report: StepReport) -> Answer:
+        told = self.state.told
+        if told is None or told.step != report.step:
+            return self._refuse(report, "step_passed", "this step was answered without such an order")
+        given = {verdict.order: verdict.digest for verdict in told.answer.verdicts}
+        if all(given.get(order.order) == digest(order) for order in report.judge):
+            return told.answer
+        return self._refuse(report, "order_changed", "this step was answered for another order")
+
+    @staticmethod
+    def _refuse(report: StepReport, code: str, text: str) -> Answer:
+        if not report.judge:
+            return _NOD
+        why = (Reason(code=code, text=text),)
+        return Answer(
+            [
+                Verdict(order=order.order, approved=False, digest=digest(order), reasons=why)
+                for order in report.judge
+            ]
+        )
+
+    def _judge(self, report: StepReport) -> None:
+        state, answer = self.state, self._answer()
+        verdicts = []
+        for order in report.judge:
+            mark = digest(order)
+            reasons = tuple(judge(state, order, mark, report))
+            verdicts.append(Verdict(order=order.order, approved=not reasons, digest=mark, reasons=reasons))
+            state.judged.setdefault(order.order, mark)
+            while len(state.judged) > JUDGED_KEPT:
+                del state.judged[min(state.judged)]
+            answer.events.append(self._verdict_event(order, report, mark, reasons))
+        answer.verdicts = verdicts
+
+    def _verdict_event(
+        self, order: OrderIntended, report: StepReport, mark: str, reasons: tuple[Reason, ...]
+    ) -> Body:
+        if reasons:
+            return OrderDenied(order=order.order, step=report.step, digest=mark, reasons=reasons)
+        remember(self.state, order, mark, worst_price(order, report.quotes[order.instrument]))
+        return OrderApproved(order=order.order, step=report.step, digest=mark)
+
+    # --- the account ------------------------------------------------------------------------------
+
+    def _apply(self, fact: Body, time: datetime) -> None:
+        """Book any fact but an equity mark."""
+        state = self.state
+        if isinstance(fact, OrderFilled):
+            self._object(book_fill(state, fact))
+        elif isinstance(fact, TradeClosed):
+            self._trade_closed(fact, time)
+        elif isinstance(fact, OrderAccepted):
+            if fact.purpose == "stop":
+                self._object(follow_stop(state, fact))
+        elif isinstance(fact, OrderCancelled):
+            self._unprotected |= cancel(state, fact.order)
+        elif isinstance(fact, OrderRejected | OrderDenied):
+            state.approved.pop(fact.order, None)
+        elif isinstance(fact, Adjusted):
+            state.balance += fact.amount
+        elif isinstance(fact, StatusChanged):
+            state.phase, state.holding = fact.phase, fact.holding
+
+    def _object(self, violation: Violation | None) -> None:
+        if violation is not None:
+            self._halt(violation.code, violation.text)
+
+    def _trade_closed(self, trade: TradeClosed, time: datetime) -> None:
+        state = self.state
+        if trade.outcome == "win":
+            state.losses = 0
+        elif trade.outcome == "loss":
+            state.losses += 1
+            limit = state.limits.losing_streak
+            if limit is not None and state.losses >= limit:
+                self._pause("losing_streak", f"{state.losses} losing trades in a row")
+        if trade.equity != state.balance:
+            self._differs(trade.equity)
+        if not state.holdings and trade.equity <= self._alarm:
+            self._breach(trade.equity, trade.equity, time)
+
+    def _mark(self, mark: EquityMarked, time: datetime) -> None:
+        """Take in equity at a step's end. The hot path: one comparison each while nothing is wrong."""
+        state = self.state
+        state.mark_step = mark.step
+        state.unrealised = mark.unrealised
+        equity = state.equity = mark.equity
+        if mark.balance != state.balance:
+            self._differs(mark.balance)
+        if equity > state.peak:
+            state.peak = equity
+            self._set_alarm()
+        if equity <= self._alarm:
+            self._breach(mark.balance, equity, time)
+        elif state.breaches:
+            state.breaches.clear()
+        if self._unprotected:
+            self._check_stops()
+
+    def _check_stops(self) -> None:
+        self._unprotected = False
+        for holding in self.state.holdings.values():
+            if holding.unprotected:
+                self._unprotected = True
+                text = f"the stop of {holding.instrument} was taken away while the position is open"
+                self._halt("stop_taken_away", text)
+
+    def _compare_equity(self, report: StepReport) -> None:
+        """The trader's unrealised against the guard's own, while something is held."""
+        state = self.state
+        if state.mark_step != report.step:
+            return
+        own = unrealised_at(state, report.quotes, report.rates)
+        if own is None:
+            return
+        equity = float(state.equity)
+        allowed = abs(equity) * float(state.limits.equity_difference) / 100
+        if abs(own - float(state.unrealised)) <= allowed:
+            state.differs_since = None
+        elif state.differs_since is None:
+            state.differs_since = report.time
+        elif (report.time - state.differs_since).total_seconds() >= state.limits.equity_difference_seconds:
+            text = f"the trader says {state.unrealised:f} unrealised, the guard's own sum is {own:.2f}"
+            self._halt("equity_differs", text)
+
+    def _differs(self, stated: Decimal) -> None:
+        state = self.state
+        text = f"the trader's balance is {stated:f}, the sum of its fills {state.balance:f}"
+        self._halt("balance_differs", text)
+
+    # --- limits that pause and halt ---------------------------------------------------------------
+
+    def _set_alarm(self) -> None:
+        """Work out the equity below which something must be looked at."""
+        state, limits = self.state, self.state.limits
+        floors: list[tuple[str, Decimal]] = []
+        if state.run_id and not state.halts:
+            floors.append(("drawdown", state.peak - limits.drawdown))
+            if limits.drawdown_percent is not None:
+                floors.append(
+                    ("drawdown_percent", state.peak - state.peak * limits.drawdown_percent / _PERCENT)
+                )
+            if limits.daily_loss is not None and state.paused_until is None:
+                loss = limits.daily_loss.amount(state.risk_per_trade)
+                floors.append(("daily_loss", state.day_open - loss))
+        self._floors = tuple(floors)
+        self._alarm = max((floor for _, floor in floors), default=_NEVER)
+
+    def _new_day(self, time: datetime) -> None:
+        state = self.state
+        if state.day_until != LONG_AGO:
+            state.day_open = state.equity
+        state.day_until = trading_day_end(time)
+        if state.paused_until is not None and time > state.paused_until:
+            state.paused_until = None
+        state.breaches.pop("daily_loss", None)
+        self._set_alarm()
+
+    def _breach(self, balance: Decimal, equity: Decimal, time: datetime, *, look: bool = False) -> None:
+        """Act on every limit that is reached and confirmed; note those that wait for a second price.
+
+        A breach is realised when the balance alone is below, too. With `look`, only realised ones count and
+        nothing is noted.
+        """
+        breaches = self.state.breaches
+        for limit, floor in self._floors:
+            if equity > floor:
+                if not look:
+                    breaches.pop(limit, None)
+            elif balance <= floor or (not look and self._confirmed(limit, time)):
+                breaches.pop(limit, None)
+                self._act(limit, floor, equity)
+            elif not look:
+                breaches.setdefault(limit, time)
+
+    def _confirmed(self, limit: str, time: datetime) -> bool:
+        """Whether a breach by unrealised loss, still standing at `time`, has its second price."""
+        state = self.state
+        since = state.breaches.get(limit)
+        if since is None or time <= since:
+            return False
+        if state.bar_seconds or time - since >= _ANY_AFTER:
+            return True
+        if time - since < _TRADABLE_AFTER:
+            return False
+        return all(self._tradable(name, since + _TRADABLE_AFTER) for name in state.holdings)
+
+    def _tradable(self, name: str, after: datetime) -> bool:
+        """Whether there is a quote since `after` that one could trade at, with a normal spread."""
+        quote = self._quotes.get(name)
+        if quote is None or quote.time < after or not 0 < quote.bid <= quote.ask:
+            return False
+        widest = spread_limit(self.state.spreads.get(name), self.state.limits.spread)
+        return widest is None or quote.ask - quote.bid <= widest
+
+    def _confirm_at_open(self, report: StepReport) -> None:
+        """On bars a breach is confirmed, or not, by the next open, at what was held then.
+
+        An open is a price of this step from before its end; without one the step's own mark decides.
+        """
+        state = self.state
+        opens: dict[str, Quote] = {}
+        for price in report.prices:
+            if price.time < report.time:
+                opens.setdefault(price.instrument, price)
+        equity = equity_at(state, opens, report.rates)
+        if equity is None:
+            return
+        for limit, floor in self._floors:
+            if state.breaches.pop(limit, None) is not None and equity <= floor:
+                self._act(limit, floor, equity)
+
+    def _act(self, limit: str, floor: Decimal, equity: Decimal) -> None:
+        state = self.state
+        if limit == "daily_loss":
+            text = f"equity {equity:.2f} is {state.day_open - equity:.2f} below the day's opening"
+            self._pause(limit, text)
+            return
+        below = state.peak - equity
+        share = below / state.peak * _PERCENT if state.peak else ZERO
+        text = f"equity {equity:.2f} is {below:.2f} ({share:.2f} %) below its peak {state.peak:.2f}"
+        self._halt(limit, f"{text}: the limit is at {floor:.2f}")
+
+    def _pause(self, limit: str, text: str) -> None:
+        state = self.state
+        if state.paused_until is not None or state.halts:
+            return
+        until = state.paused_until = state.day_until
+        self._set_alarm()
+        answer = self._answer()
+        answer.cancel_entries = True
+        answer.events.append(
+            LimitsChanged(
+                action="pause",
+                by=GUARD,
+                reason=text,
+                old={limit: None},
+                new={limit: text_of(getattr(state.limits, limit)), "paused_until": until.isoformat()},
+            )
+        )
+        self._alert("WARNING", limit, text, f"No entries until {until:%Y-%m-%d %H:%M} UTC; exits go on.")
+
+    def _halt(self, code: str, text: str) -> None:
+        """Latch, once: what comes after the first halt adds nothing."""
+        state = self.state
+        if state.halts:
+            return
+        step = max(state.step, state.mark_step)
+        command_id = str(uuid5(NAMESPACE_OID, f"{state.run_id}/guard-halt/{step}"))
+        answer = self._answer()
+        answer.halt = HaltOrder(command_id=command_id, reason=Reason(code=code, text=text))
+        self._latch(Latch(command_id, code, text, None), by=GUARD)
+
+    def _latch(self, latch: Latch, *, by: str) -> None:
+        state = self.state
+        state.halts.append(latch)
+        state.breaches.clear()
+        self._set_alarm()
+        answer = self._answer()
+        answer.cancel_entries = True
+        answer.events.append(
+            LimitsChanged(
+                action="halt",
+                by=by,
+                reason=latch.text,
+                old={"halted": None},
+                new={"halted": latch.code},
+                command_id=latch.command_id,
+            )
+        )
+        action = "Look at what happened; when flat, clear it with: desk reset --reason '…'"
+        self._alert("CRITICAL", latch.code, f"Halted: {latch.text}", action)
+
+    def _alert(self, severity: Severity, code: str, text: str, action: str) -> None:
+        alert = AlertRaised(severity=severity, code=code, text=text, action=action)
+        self._answer().events.append(alert)
+
+    # --- what people and the service ask ----------------------------------------------------------
+
+    @property
+    def halted(self) -> bool:
+        """Whether anything is latched."""
+        return bool(self.state.halts)
+
+    def halt(self, code: str, text: str) -> Answer:
+        """Halt for a reason the service found, such as a silent trader. Nothing when halted already."""
+        self._halt(code, text)
+        return self._taken()
+
+    def alert(self, severity: Severity, code: str, text: str, action: str) -> Answer:
+        """An alert of the service's own, as an answer to be kept and published like any other."""
+        self._alert(severity, code, text, action)
+        return self._taken()
+
+    def latch(self, command_id: str, seq: int | None, *, by: str, reason: str) -> Answer:
+        """Note a halt command somebody stored at `seq`; its own command only gets its place."""
+        for halt in self.state.halts:
+            if halt.command_id == command_id:
+                halt.seq = seq if seq is not None else halt.seq
+                return _NOD
+        self._latch(Latch(command_id, "commanded", reason or f"asked by {by or 'somebody'}", seq), by=by)
+        return self._taken()
+
+    def reset(self, command_id: str, seq: int, *, by: str, reason: str) -> Answer:
+        """Clear the halts stored before `seq`; peak, day's opening and streak begin anew from now.
+
+        Raises Refused unless flat. A reset with nothing to clear changes nothing.
+        """
+        state = self.state
+        cleared = [halt for halt in state.halts if halt.seq is not None and halt.seq < seq]
+        if not cleared:
+            return _NOD
+        if not state.flat:
+            raise Refused("reset needs a flat account: a position or order is open")
+        old: dict[str, str | None] = {
+            "halted": ", ".join(halt.code for halt in cleared),
+            "peak": text_of(state.peak),
+            "day_open": text_of(state.day_open),
+            "losing_streak": text_of(state.losses),
+        }
+        state.halts = [halt for halt in state.halts if halt not in cleared]
+        state.peak = state.day_open = state.equity
+        state.losses, state.paused_until = 0, None
+        state.breaches.clear()
+        state.differs_since = None
+        self._set_alarm()
+        new: dict[str, str | None] = {
+            "halted": ", ".join(halt.code for halt in state.halts) or None,
+            "peak": text_of(state.peak),
+            "day_open": text_of(state.day_open),
+            "losing_streak": "0",
+        }
+        self._answer().events.append(
+            LimitsChanged(action="reset", by=by, reason=reason, old=old, new=new, command_id=command_id)
+        )
+        return self._taken()
+
+    def change_limits(self, values: Mapping[str, str], *, by: str, reason: str) -> Answer:
+        """Change limits. Raises InvalidInput for what is no limit, Refused for loosening while deployed."""
+        state = self.state
+        new = parse(values, state.limits)
+        risk = state.risk_per_trade if state.risk_per_trade > 0 else None
+        found = changes(state.limits, new, risk)
+        looser = [name for name, change in found.items() if change == "looser"]
+        if looser and (state.deployed or not state.flat):
+            raise Refused(f"{', '.join(looser)}: limits loosen only when flat and not deployed; stop first")
+        if not found:
+            return _NOD
+        old = state.limits
+        state.limits = new
+        state.cancel_next = bool(state.approved)
+        self._set_alarm()
+        self._answer().events.append(
+            LimitsChanged(
+                action="change",
+                by=by,
+                reason=reason,
+                old={name: text_of(getattr(old, name)) for name in found},
+                new={name: text_of(getattr(new, name)) for name in found},
+            )
+        )
+        return self._taken()
