@@ -110,8 +110,8 @@ class InstrumentContext:
             return f"a position or an order in {instrument} is open already"
         if state.seen.get(instrument, 0) < engine.strategy.warmup:
             return f"warming up: {state.seen.get(instrument, 0)} of {engine.strategy.warmup} bars"
-        if not engine.rates.knows(instrument) or instrument not in state.quotes:
-            return f"there is no price or no conversion rate for {instrument} yet"
+        if instrument not in state.quotes:
+            return f"there is no price of {instrument} yet"
         if state.time is None or not engine.entry_window(state.time):
             return "the market is closed or about to close for the weekend"
         return None

@@ -25,7 +25,7 @@ from services.shared.events import (
     Reason,
     StatusChanged,
 )
-from services.shared.market import Bar, Quote
+from services.shared.market import Quote
 from services.shared.verdicts import Answer
 from services.trader.book import Book
 from services.trader.brokers.base import Update
@@ -202,26 +202,29 @@ class Engine:
         self._enter_phase("STARTING", reason, command_id, terms=self.terms)
         self._enter_phase("MONITORING", "ready", command_id)
 
-    def prime(self, bars: Sequence[Bar]) -> None:
-        """Show prices again that this run has seen already, for the look-back only."""
-        for bar in bars:
-            frames = self.timeframes.get(bar.instrument)
-            if frames is not None:
-                frames.append(bar)
-        if self.state.time is not None:
-            self.rates.advance(self.state.time)
+    def prime(self, steps: Sequence[MarketStep]) -> None:
+        """Show prices again that this run has seen already, for the look-back and the rates only."""
+        for step in steps:
+            for bar in step.bars:
+                frames = self.timeframes.get(bar.instrument)
+                if frames is not None:
+                    frames.append(bar)
+        for quote in self.state.quotes.values():
+            self.rates.on_quote(quote)
 
     def on_market(self, step: MarketStep) -> None:
         """New prices: follow up what is under way, then let the strategy decide, then mark."""
         state = self.state
         state.time = step.time
-        quotes = state.quotes
+        quotes, rates = state.quotes, self.rates
         for quote in step.quotes:
             quotes[quote.instrument] = quote
+            rates.on_quote(quote)
         for bar in step.bars:
             if not step.quotes:
                 quote = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
                 quotes[bar.instrument] = quote
+                rates.on_quote(quote)
             frames = self.timeframes.get(bar.instrument)
             if frames is not None:
                 frames.append(bar)

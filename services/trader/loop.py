@@ -72,7 +72,6 @@ class TradingLoop:
         state.step += 1
         prices: Sequence[Quote] = ()
         if type(given) is MarketStep:
-            engine.rates.advance(given.time)
             updates = self.broker.on_market(given)
             if updates:
                 self._hear(updates, given.time)
