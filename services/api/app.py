@@ -1,0 +1,81 @@
+"""The application: routes under `/api`, probes and metrics, behind the door and the gate.
+
+Made from parts that already exist, so that a test can make it without a process around it, and so that
+a console can be mounted on the same application later: whatever lies outside `/api` and `/metrics` is
+let through to it, behind the same host and origin rules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.api.auth import Doorkeeper, Gate
+from services.api.desk import Desk
+from services.api.door import Door
+from services.api.problems import install
+from services.api.routes import commands, events, overview, records
+from services.shared import __version__
+
+_TAGS = [
+    {"name": "overview", "description": "How the desk stands."},
+    {"name": "commands", "description": "What the desk is asked to do; trader and guard decide."},
+    {"name": "records", "description": "What was recorded."},
+    {"name": "events", "description": "Everything that happens, as it happens."},
+]
+_ABOUT = """\
+The way in to a trading desk. Every route but `/api/health` needs `Authorization: Bearer <token>`
+(`desk token` prints it). Errors are `application/problem+json`. Money and prices are exact decimals as
+strings. Messages on the bus are in docs/asyncapi.yaml.
+"""
+
+
+def create_app(desk: Desk, doorkeeper: Doorkeeper) -> FastAPI:
+    """The application over `desk`, open to whoever `doorkeeper` lets in."""
+    app = FastAPI(
+        title="tradedesk",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        openapi_tags=_TAGS,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.desk = desk
+    # Only for the documentation: the gate has asked for the token before any route is looked for.
+    bearer = HTTPBearer(auto_error=False, description="The desk's token.")
+    for routes in (overview, commands, records, events):
+        app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer)])
+    _add_probes(app, desk)
+    install(app)
+    app.add_middleware(Gate, doorkeeper=doorkeeper)
+    app.add_middleware(Door)  # the last one added is the outermost
+    return app
+
+
+def _add_probes(app: FastAPI, desk: Desk) -> None:
+    async def livez() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    async def readyz() -> PlainTextResponse:
+        away = [
+            name
+            for name, well in (("nats", desk.line.connected), ("database", desk.ledger.problem is None))
+            if not well
+        ]
+        if away:
+            return PlainTextResponse(f"away: {', '.join(away)}\n", status_code=503)
+        return PlainTextResponse("ok\n")
+
+    async def metrics() -> Response:
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    routes: dict[str, Any] = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    for path, answer in routes.items():
+        app.add_api_route(path, answer, include_in_schema=False)

@@ -1,0 +1,183 @@
+"""The equity curve in a bounded number of points, at a bounded cost, with every peak and trough in it.
+
+The level is chosen by how many marks there are: the marks themselves, or the recorder's rollups by
+minute, hour or trading day. What is still too many is merged into buckets of up to four points: first,
+lowest, highest and last equity, so that no extreme is lost. Points are numbers for a drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from services.api.answers.records import ChartAnswer, ChartMeta
+from services.shared.calendar import day_end, trading_day
+
+if TYPE_CHECKING:
+    from services.api.ledger import Proxy
+    from services.api.results import Run
+
+Level: TypeAlias = Literal["raw", "minute", "hour", "day"]
+Point: TypeAlias = tuple[datetime, float, float]
+"""Time, equity, drawdown."""
+
+FEWEST_POINTS = 20
+MOST_POINTS = 5000
+_ROWS_A_POINT = 4
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(2200, 1, 1, tzinfo=UTC)
+_MARKS = "select time, step, equity::float8 as equity, drawdown::float8 as drawdown from equity"
+_FIRST = _MARKS + " where run_id = $1 and time >= $2 order by time, seq limit 1"
+_LAST = _MARKS + " where run_id = $1 and time < $2 order by time desc, seq desc limit 1"
+_RAW = _MARKS + " where run_id = $1 and time >= $2 and time < $3 order by time, seq"
+_ROLLUP = (
+    "select bucket, first_equity::float8 as first, low::float8 as low, high::float8 as high,"
+    " last_equity::float8 as last, max_drawdown::float8 as drawdown from equity_{level}"
+    " where trader = $1 and run_id = $2 and bucket >= $3 and bucket <= $4 order by bucket"
+)
+_LENGTHS: dict[Level, timedelta] = {
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """A stretch of time: where equity began, how low and high it went, where it ended."""
+
+    start: datetime
+    end: datetime
+    first: float
+    low: float
+    high: float
+    last: float
+    drawdown: float
+
+
+EMPTY = ChartAnswer(
+    run_id=None,
+    times=[],
+    equities=[],
+    drawdowns=[],
+    meta=ChartMeta(level="none", rows=0, bound=0, complete=True),
+)
+
+
+async def chart(
+    connection: Proxy, run: Run, points: int, start: datetime | None = None, end: datetime | None = None
+) -> ChartAnswer:
+    """At most `points` points of `run` from `start` up to before `end`. Merged buckets at the edges are
+    whole, so they may hold an extreme from just outside."""
+    first = await connection.fetchrow(_FIRST, run.run_id, start or _START)
+    last = await connection.fetchrow(_LAST, run.run_id, end or _END)
+    if first is None or last is None or first["time"] > last["time"]:
+        return EMPTY.model_copy(update={"run_id": run.run_id})
+    marks = max(last["step"] - first["step"] + 1, 1)
+    level = choose_level(marks, last["time"] - first["time"], points)
+    if level == "raw":
+        rows = await connection.fetch(_RAW, run.run_id, first["time"], last["time"] + timedelta.resolution)
+        raw = [(row["time"], row["equity"], row["drawdown"]) for row in rows]
+        made = raw if len(raw) <= points else list(thin(raw, points))
+        return _answer(run.run_id, made, level, len(raw), points)
+    edges = [_bucket(level, moment) for moment in (first["time"], last["time"])]
+    rows = await connection.fetch(_ROLLUP.format(level=level), run.trader, run.run_id, *edges)
+    candles = [_candle(level, *row) for row in rows]
+    made = list(unfold(merge(candles, points // 4), first["time"], last["time"]))
+    if made:  # the ends are known to the moment
+        made[0] = (first["time"], *made[0][1:])
+        made[-1] = (last["time"], last["equity"], last["drawdown"])
+    return _answer(run.run_id, made, level, len(candles), points)
+
+
+def choose_level(marks: int, span: timedelta, points: int) -> Level:
+    """The finest level with a bounded number of rows; trading days when even hours are too many."""
+    most = points * _ROWS_A_POINT
+    if marks <= most:
+        return "raw"
+    for level in ("minute", "hour"):
+        known: Level = level
+        if min(marks, span / _LENGTHS[known] + 2) <= most:
+            return known
+    return "day"
+
+
+def thin(marks: Sequence[Point], points: int) -> Iterator[Point]:
+    """At most `points` of `marks`: of each even share its first, lowest, highest and last."""
+    for share in _shares(marks, max(points // 4, 1)):
+        places = range(len(share))
+        lowest = min(places, key=lambda place: share[place][1])
+        highest = max(places, key=lambda place: share[place][1])
+        deepest = max(mark[2] for mark in share)
+        for place in sorted({0, lowest, highest, len(share) - 1}):
+            moment, equity, drawdown = share[place]
+            yield moment, equity, deepest if place == lowest else drawdown
+
+
+def merge(candles: Sequence[Candle], most: int) -> list[Candle]:
+    """At most `most` candles that cover the same stretches."""
+    if len(candles) <= most:
+        return list(candles)
+    return [
+        Candle(
+            share[0].start,
+            share[-1].end,
+            share[0].first,
+            min(candle.low for candle in share),
+            max(candle.high for candle in share),
+            share[-1].last,
+            max(candle.drawdown for candle in share),
+        )
+        for share in _shares(candles, max(most, 1))
+    ]
+
+
+def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime) -> Iterator[Point]:
+    """Each candle as its path: down to the low and up to the high when it rose, the other way round when
+    it fell; what repeats is left out."""
+    for candle in candles:
+        quarter = (candle.end - candle.start) / 4
+        rose = candle.last >= candle.first
+        path = (
+            candle.first,
+            *((candle.low, candle.high) if rose else (candle.high, candle.low)),
+            candle.last,
+        )
+        before: float | None = None
+        for place, equity in enumerate(path):
+            if equity != before:
+                moment = min(max(candle.start + place * quarter, earliest), latest)
+                yield moment, equity, candle.drawdown
+            before = equity
+
+
+def _shares(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
+    """`items` in `count` parts, as even as can be, none empty."""
+    count = min(count, len(items))
+    for number in range(count):
+        yield items[number * len(items) // count : (number + 1) * len(items) // count]
+
+
+def _bucket(level: Level, moment: datetime) -> datetime | date:
+    if level == "day":
+        return trading_day(moment)
+    length = _LENGTHS[level]
+    return moment - (moment - _START) % length
+
+
+def _candle(level: Level, bucket: Any, *values: Any) -> Candle:
+    if level == "day":
+        return Candle(day_end(bucket - timedelta(days=1)), day_end(bucket), *values)
+    return Candle(bucket, bucket + _LENGTHS[level], *values)
+
+
+def _answer(run_id: str, points: Sequence[Point], level: Level, rows: int, bound: int) -> ChartAnswer:
+    return ChartAnswer.model_construct(
+        run_id=run_id,
+        times=[point[0] for point in points],
+        equities=[point[1] for point in points],
+        drawdowns=[point[2] for point in points],
+        meta=ChartMeta(level=level, rows=rows, bound=bound, complete=level == "raw" and rows == len(points)),
+    )

@@ -1,0 +1,267 @@
+"""What was recorded, read in pages: trades, alerts, orders, runs, limits' history, commands.
+
+Every page goes on from a key that an index has, so that the thousandth page costs what the first did.
+Conditions are put together from fixed texts; values only ever travel as parameters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from services.api.answers.records import (
+    AlertRow,
+    AlertsPage,
+    OrderRow,
+    OrdersPage,
+    OrderStep,
+    RunRow,
+    RunsPage,
+    TradeRow,
+    TradesPage,
+)
+from services.api.answers.state import LimitChange
+from services.api.cursor import read_cursor, write_cursor
+
+if TYPE_CHECKING:
+    from services.api.ledger import Proxy, Record
+
+TRADE_COLUMNS = ", ".join(TradeRow.model_fields)
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Conditions and their values, numbered as they are added."""
+
+    texts: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, text: str, *values: Any) -> None:
+        """Add a condition; each `?` in `text` stands for the next of `values`."""
+        for value in values:
+            self.values.append(value)
+            text = text.replace("?", f"${len(self.values)}", 1)
+        self.texts.append(text)
+
+    def given(self, text: str, value: Any) -> None:
+        """Add a condition when there is a value for it."""
+        if value is not None:
+            self.add(text, value)
+
+    def __str__(self) -> str:
+        return " and ".join(self.texts) or "true"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeFilter:
+    """Which trades: of one run, or of all runs of the trader when `run_id` is None."""
+
+    trader: str
+    run_id: str | None = None
+    strategy: str | None = None
+    instrument: str | None = None
+    outcome: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def conditions(self) -> Conditions:
+        """As SQL."""
+        found = Conditions()
+        if self.run_id is None:
+            found.add("trader = ?", self.trader)
+        else:
+            found.add("run_id = ?", self.run_id)
+        found.given("strategy = ?", self.strategy)
+        found.given("instrument = ?", self.instrument)
+        found.given("outcome = ?", self.outcome)
+        found.given("trade_time >= ?", self.start)
+        found.given("trade_time < ?", self.end)
+        return found
+
+
+async def trades(
+    connection: Proxy,
+    wanted: TradeFilter,
+    *,
+    order: Literal["newest", "oldest"] = "newest",
+    cursor: str | None = None,
+    limit: int = 100,
+) -> TradesPage:
+    """A page of trades: within a run by seq, over all runs by the run's clock."""
+    where = wanted.conditions()
+    sign, way = ("<", "desc") if order == "newest" else (">", "asc")
+    if wanted.run_id is not None:
+        if cursor is not None:
+            where.add(f"seq {sign} ?", *read_cursor(cursor, int))
+        keys = f"seq {way}"
+    else:
+        if cursor is not None:
+            moment, run_id, seq = read_cursor(cursor, datetime, str, int)
+            # The first condition is implied; it lets the index on (trader, trade_time) begin at the page.
+            where.add(f"trade_time {sign}= ?", moment)
+            where.add(f"(trade_time, run_id, seq) {sign} (?, ?, ?)", moment, run_id, seq)
+        keys = f"trade_time {way}, run_id {way}, seq {way}"
+    rows = await connection.fetch(
+        f"select {TRADE_COLUMNS} from trades where {where} order by {keys} limit {int(limit) + 1}",  # noqa: S608 - fixed texts
+        *where.values,
+    )
+    page, more = rows[:limit], len(rows) > limit
+    following = None
+    if more:
+        last = page[-1]
+        key = (
+            (last["seq"],) if wanted.run_id is not None else (last["trade_time"], last["run_id"], last["seq"])
+        )
+        following = write_cursor(*key)
+    return TradesPage(trades=[trade_row(row) for row in page], next=following, run_id=wanted.run_id)
+
+
+def trade_row(row: Record) -> TradeRow:
+    """A trade as the API shows it; the recorder wrote it from a validated event, so it is not checked again."""
+    return TradeRow.model_construct(**dict(row))
+
+
+async def alerts(
+    connection: Proxy,
+    trader: str,
+    *,
+    run_id: str | None = None,
+    severity: str | None = None,
+    cursor: str | None = None,
+    limit: int = 100,
+) -> AlertsPage:
+    """A page of alerts, newest first by the wall's clock: a replay's own times are years ago."""
+    where = Conditions()
+    where.add("trader = ?", trader)
+    where.given("run_id = ?", run_id)
+    where.given("severity = ?", severity)
+    if cursor is not None:
+        moment, known = read_cursor(cursor, datetime, UUID)
+        where.add("recorded <= ?", moment)
+        where.add("(recorded, id) < (?, ?)", moment, known)
+    rows = await connection.fetch(
+        f"select * from alerts where {where} order by recorded desc, id desc limit {int(limit) + 1}",  # noqa: S608 - fixed texts
+        *where.values,
+    )
+    page = rows[:limit]
+    following = write_cursor(page[-1]["recorded"], page[-1]["id"]) if len(rows) > limit else None
+    return AlertsPage(alerts=[AlertRow.model_validate(dict(row)) for row in page], next=following)
+
+
+async def orders(
+    connection: Proxy, run_id: str, *, order: int | None = None, cursor: str | None = None, limit: int = 100
+) -> OrdersPage:
+    """A page of a run's orders with their lives, newest first. Orders count from 1 within a run."""
+    where = Conditions()
+    where.add("run_id = ?", run_id)
+    where.given("order_no = ?", order)
+    if cursor is not None:
+        where.add("order_no < ?", *read_cursor(cursor, int))
+    numbers = await connection.fetch(
+        # A loose scan: one step of the index for each order, however many events it has.
+        f"""with recursive known(order_no) as (
+                (select order_no from orders where {where} order by order_no desc limit 1)
+                union all
+                select (select o.order_no from orders o where o.run_id = $1 and o.order_no < known.order_no
+                        {"and false" if order is not None else ""}
+                        order by o.order_no desc limit 1)
+                from known where known.order_no is not null)
+            select order_no from known where order_no is not null limit {int(limit) + 1}""",  # noqa: S608 - fixed texts
+        *where.values,
+    )
+    wanted = [row["order_no"] for row in numbers[:limit]]
+    rows = await connection.fetch(
+        "select order_no, state, time, instrument, purpose, side, kind, amount, price, detail from orders"
+        " where run_id = $1 and order_no = any($2::bigint[]) order by order_no desc, recorded, emitter, seq",
+        run_id,
+        wanted,
+    )
+    lives: dict[int, list[Record]] = {number: [] for number in wanted}
+    for row in rows:
+        lives[row["order_no"]].append(row)
+    following = write_cursor(wanted[-1]) if len(numbers) > limit else None
+    return OrdersPage(
+        orders=[_order(run_id, number, life) for number, life in lives.items()],
+        next=following,
+        run_id=run_id,
+    )
+
+
+def _order(run_id: str, number: int, life: Sequence[Record]) -> OrderRow:
+    def first(name: str) -> Any:
+        return next((row[name] for row in life if row[name] is not None), None)
+
+    return OrderRow(
+        run_id=run_id,
+        order=number,
+        state=life[-1]["state"],
+        instrument=first("instrument"),
+        purpose=first("purpose"),
+        side=first("side"),
+        kind=first("kind"),
+        amount=first("amount"),
+        price=first("price"),
+        life=[
+            OrderStep(state=row["state"], time=row["time"], detail=json.loads(row["detail"])) for row in life
+        ],
+    )
+
+
+async def runs(connection: Proxy, trader: str, *, cursor: str | None = None, limit: int = 100) -> RunsPage:
+    """A page of the trader's runs, newest first."""
+    where = Conditions()
+    where.add("r.trader = ?", trader)
+    if cursor is not None:
+        moment, run_id = read_cursor(cursor, datetime, str)
+        where.add("(coalesce(r.recorded_started, 'epoch'), r.run_id) < (?, ?)", moment, run_id)
+    rows = await connection.fetch(
+        f"""select r.run_id, r.trader, r.phase, r.started, r.recorded_started, r.ended, r.terms,
+                coalesce(t.trades, 0) as trades, coalesce(t.pnl, 0) as pnl,
+                coalesce(r.recorded_started, 'epoch') as began
+            from runs r left join run_totals t on t.trader = r.trader and t.run_id = r.run_id
+            where {where} order by began desc, r.run_id desc limit {int(limit) + 1}""",  # noqa: S608 - fixed texts
+        *where.values,
+    )
+    page = rows[:limit]
+    following = write_cursor(page[-1]["began"], page[-1]["run_id"]) if len(rows) > limit else None
+    return RunsPage(
+        runs=[
+            RunRow.model_validate({**dict(row), "terms": json.loads(row["terms"]) if row["terms"] else None})
+            for row in page
+        ],
+        next=following,
+    )
+
+
+async def limit_history(connection: Proxy, trader: str, limit: int = 20) -> list[LimitChange]:
+    """The last changes of limits, halts and resets."""
+    rows = await connection.fetch(
+        "select time, recorded, run_id, action, by, reason, old, new from limit_changes where trader = $1"
+        " order by recorded desc, seq desc limit $2",
+        trader,
+        limit,
+    )
+    return [
+        LimitChange.model_validate(
+            {**dict(row), "old": json.loads(row["old"]), "new": json.loads(row["new"])}
+        )
+        for row in rows
+    ]
+
+
+async def command(connection: Proxy, command_id: str) -> tuple[Record | None, list[Record]]:
+    """A command as stored, and what was said about it, oldest first."""
+    stored = await connection.fetchrow(
+        "select trader, verb, received from commands where command_id = $1 order by stream_seq limit 1",
+        command_id,
+    )
+    said = await connection.fetch(
+        "select trader, verb, state, reason, recorded from outcomes where command_id = $1"
+        " order by recorded, seq limit 100",
+        command_id,
+    )
+    return stored, said

@@ -1,0 +1,203 @@
+"""Who is alive: every service's heartbeat as heard here, and an alarm when the guard falls silent.
+
+The API watches the guard, since the guard watches everybody else. It only reports: what silence means
+for orders is decided by the trader, which lets no new risk out without the guard's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from services.api.line import Line
+from services.shared import subjects
+from services.shared.bus import Outbox
+from services.shared.commands import HEARTBEAT, Heartbeat
+from services.shared.errors import BusError
+from services.shared.events import AlertRaised, encode, event_id
+
+log = structlog.get_logger(__name__)
+
+SILENT_AFTER = 15.0
+LATE_AFTER = 5.0
+EXPECTED = ("trader", "risk", "recorder")
+_MOST_INSTANCES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A service's last sign of life and how many seconds ago it came."""
+
+    beat: Heartbeat
+    age: float
+
+
+class Watch:
+    """The last heartbeat of every service and instance. Ages are by this process's own clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._heard: dict[tuple[str, str], tuple[Heartbeat, float]] = {}
+
+    async def hear(self, message: Msg) -> None:
+        """Take in a heartbeat; anything else on its subject is passed over."""
+        try:
+            beat = HEARTBEAT.validate_json(message.data)
+        except ValidationError:
+            return
+        # The subject says who may speak for a service; the payload could name anybody.
+        if message.subject != subjects.heartbeat(beat.service, beat.instance):
+            return
+        if (beat.service, beat.instance) in self._heard or len(self._heard) < _MOST_INSTANCES:
+            self._heard[beat.service, beat.instance] = (beat, self._clock())
+
+    def pulses(self) -> list[Pulse]:
+        """Every service heard of, by name and instance."""
+        now = self._clock()
+        return [Pulse(beat, now - when) for _, (beat, when) in sorted(self._heard.items())]
+
+    def silence(self, service: str) -> float:
+        """Seconds since any instance of `service` was heard, counted from our own start at the earliest."""
+        heard = [when for (name, _), (_, when) in self._heard.items() if name == service]
+        return self._clock() - max([self._since, *heard])
+
+    def restart(self) -> None:
+        """Count silence from now: while NATS was away nobody could be heard."""
+        self._since = self._clock()
+
+
+class Mailer(Protocol):
+    """Whatever carries an alert to a person; must not block or raise."""
+
+    def __call__(self, trader: str, alert: AlertRaised) -> Awaitable[None]: ...
+
+
+async def no_mail(trader: str, alert: AlertRaised) -> None:
+    """For a desk without channels: the log is all there is."""
+    log.warning("alert_without_channel", trader=trader, code=alert.code, text=alert.text)
+
+
+class Alarm:
+    """Raises the API's own alerts: mailed at once, and stored as events as soon as NATS takes them.
+
+    Each process life is a run of its own, so that no seq is ever used for a second event.
+    """
+
+    def __init__(self, line: Line, trader: str, mail: Mailer = no_mail) -> None:
+        self._line = line
+        self._trader = trader
+        self._mail = mail
+        self._run_id = f"api-{uuid.uuid4().hex}"
+        self._seq = 0
+        self._outbox: Outbox | None = None
+        self._unsent: list[tuple[str, bytes, str]] = []
+
+    async def raise_alert(self, alert: AlertRaised) -> None:
+        """Log, mail and store an alert."""
+        self._seq += 1
+        now = datetime.now(UTC)
+        data = encode(
+            alert,
+            trader=self._trader,
+            run_id=self._run_id,
+            emitter="api",
+            seq=self._seq,
+            time=now,
+            recorded=now,
+        )
+        log.warning("alert", code=alert.code, severity=alert.severity, text=alert.text)
+        message_id = str(event_id(self._run_id, "api", self._seq))
+        self._unsent.append((subjects.event("alert", self._trader), data, message_id))
+        self._hand_over()
+        await self._mail(self._trader, alert)
+
+    def _hand_over(self) -> None:
+        if self._outbox is not None:
+            for message in self._unsent:
+                self._outbox.add(*message)
+            self._unsent.clear()
+
+    async def run(self) -> None:
+        """Send what was raised, once NATS is there, for ever."""
+        while True:
+            try:
+                bus = self._line.bus
+                break
+            except BusError:
+                await asyncio.sleep(0.2)
+        self._outbox = Outbox(bus)
+        self._hand_over()
+        await self._outbox.run()
+
+
+class GuardWatch:
+    """One alert when the guard, or NATS, has been silent too long, and one when it is back."""
+
+    def __init__(self, line: Line, watch: Watch, alarm: Alarm, *, silent_after: float = SILENT_AFTER) -> None:
+        self._line = line
+        self._watch = watch
+        self._alarm = alarm
+        self._silent_after = silent_after
+        self._guard_silent = False
+        self._bus_away_since: float | None = None
+        self._bus_reported = False
+
+    async def run(self) -> None:
+        """Look once a second, for ever."""
+        while True:
+            await self.look(time.monotonic())
+            await asyncio.sleep(min(1.0, self._silent_after / 5))
+
+    async def look(self, now: float) -> None:
+        """Compare what is heard with what should be, and raise what is new."""
+        if not self._line.connected:
+            self._bus_away_since = self._bus_away_since or now
+            self._watch.restart()
+            if now - self._bus_away_since > self._silent_after and not self._bus_reported:
+                self._bus_reported = True
+                await self._alarm.raise_alert(BUS_AWAY)
+            return
+        self._bus_away_since = None
+        if self._bus_reported:
+            self._bus_reported = False
+            await self._alarm.raise_alert(BUS_BACK)
+        silent = self._watch.silence("risk") > self._silent_after
+        if silent != self._guard_silent:
+            self._guard_silent = silent
+            await self._alarm.raise_alert(GUARD_SILENT if silent else GUARD_BACK)
+
+
+GUARD_SILENT = AlertRaised(
+    severity="CRITICAL",
+    code="guard_silent",
+    text="The risk guard has not been heard for 15 seconds. No order that adds risk can leave; exits can.",
+    action="Look at `desk doctor`. If the guard does not come back, stop the deployment.",
+)
+GUARD_BACK = AlertRaised(
+    severity="INFO",
+    code="guard_back",
+    text="The risk guard is heard again.",
+    action="Nothing to do.",
+)
+BUS_AWAY = AlertRaised(
+    severity="CRITICAL",
+    code="nats_away",
+    text="NATS has not been reachable for 15 seconds: the desk's services cannot hear each other.",
+    action="Look at `desk doctor`; positions keep their stops at the broker.",
+)
+BUS_BACK = AlertRaised(
+    severity="INFO",
+    code="nats_back",
+    text="NATS is reachable again.",
+    action="Look at `/api/status` to see where the deployment stands.",
+)
