@@ -233,7 +233,8 @@ class HaltOrder:
 
 class RiskCheck(BaseModel):
     """May these orders go? One request a step: everything that happened in it since the step before,
-    as the very messages that go to the stream (intents among them), and the prices it saw."""
+    as the very messages that go to the stream (intents among them), and the prices it saw; `fresh` names the
+    quotes that came in this very step."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -246,6 +247,7 @@ class RiskCheck(BaseModel):
     events: tuple[dict[str, Any], ...]
     judge: tuple[Count, ...] = ()
     quotes: dict[str, SideQuote] = {}
+    fresh: tuple[Name, ...] = ()
     rates: dict[str, Ratio] = {}
 
 

@@ -1,0 +1,137 @@
+"""The trader's memory over restarts: one value, written before anything of a step leaves (PROTOCOL 2).
+
+Kept in the `snapshots` bucket, conditional on its revision, so that a second trader of the same id notices
+at once that it is not alone; and on the trader's own disk while NATS is away, so that an exit need not wait.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.shared import subjects
+from services.shared.bus import Bus
+from services.shared.errors import BusError, Conflict, DeskError
+from services.shared.events import explain
+from services.trader.journal import Message
+
+log = structlog.get_logger(__name__)
+
+LIMIT = 64 * 1024
+
+
+class Latch(BaseModel):
+    """A halt that has not been reset: why, and the sequence of the command that set it (0: the guard's)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    run_id: str
+    command_seq: int
+
+
+class RunSnapshot(BaseModel):
+    """A run: what was asked, how far it is, and the state of engine and broker as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    command_id: str
+    command: dict[str, Any]
+    feed: str
+    speed: float
+    cursor: int
+    loop: dict[str, Any]
+    seqs: dict[str, int]
+    carried: list[str]
+    deployment_time: str
+    unguarded: bool = False
+
+
+class Snapshot(BaseModel):
+    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+    number: int
+    commands_seq: int
+    signals_seq: int
+    latch: Latch | None = None
+    run: RunSnapshot | None = None
+    outputs: list[tuple[str, str, str]] = []
+
+    @property
+    def messages(self) -> list[Message]:
+        """The outputs as messages."""
+        return [Message(subject, msg_id, text.encode()) for subject, msg_id, text in self.outputs]
+
+
+class SnapshotStore:
+    """Where snapshots are kept. `restore` first, then `save` in order."""
+
+    def __init__(self, bus: Bus, trader: str, folder: Path) -> None:
+        self._bus = bus
+        self._key = f"trader.{trader}"
+        self._file = folder / f"trader-{trader}.snapshot.json"
+        self._revision = 0
+        self._on_disk = False
+
+    async def restore(self) -> Snapshot | None:
+        """The newest snapshot there is, or None. Raises BusError, and DeskError for one that is damaged."""
+        found = await self._bus.get(subjects.SNAPSHOTS, self._key)
+        kept = None
+        if found is not None:
+            self._revision = found[1]
+            kept = _parse(found[0])
+        if self._file.exists():
+            local = _parse(self._file.read_bytes())
+            self._on_disk = True
+            if kept is None or local.number > kept.number:
+                return local
+        return kept
+
+    async def save(self, snapshot: Snapshot, *, or_disk: bool = False) -> bool:
+        """Write it; returns whether it is in the bucket (False: on disk, because NATS is away).
+
+        Raises Conflict when another trader has written, BusError when NATS is away and not `or_disk`, and
+        DeskError when it is larger than 64 KiB.
+        """
+        data = snapshot.model_dump_json().encode()
+        if len(data) > LIMIT * 4:
+            raise DeskError(f"the snapshot is {len(data)} bytes: a strategy's state must be small")
+        try:
+            self._revision = await self._bus.put(subjects.SNAPSHOTS, self._key, data, revision=self._revision)
+        except Conflict:
+            raise
+        except BusError:
+            if not or_disk:
+                raise
+            self._write_file(data)
+            return False
+        if self._on_disk:
+            self._file.unlink(missing_ok=True)
+            self._on_disk = False
+        return True
+
+    def _write_file(self, data: bytes) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._file.with_suffix(".new")
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._file)
+        self._on_disk = True
+        log.warning("snapshot_on_disk", detail="NATS is away; the trader's disk keeps its state until it is back")
+
+
+def _parse(data: bytes) -> Snapshot:
+    try:
+        return Snapshot.model_validate_json(data)
+    except ValidationError as error:
+        raise DeskError(f"the trader's snapshot is damaged: {explain(error)}") from None
