@@ -22,6 +22,7 @@ import pyarrow.parquet as arrow_parquet
 
 from services.shared.errors import PriceFileError
 from services.shared.money import canonical
+from services.trader.feeds.arrow_scalars import NOTHING, first_false, first_true, real, whole
 
 Kind: TypeAlias = Literal["mid", "sides", "quotes"]
 
@@ -35,17 +36,15 @@ EXPECTED = (
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_EARLIEST = pa.scalar(0, pa.int64())
-_LATEST = pa.scalar((datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND, pa.int64())
+_EARLIEST = whole(0)
+_LATEST = whole((datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND)
 _BLOCK = 1 << 20
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _WORD = re.compile(r"[A-Za-z_ ]{1,20}")
 # Up to here a price times 10**10 is an exact integer in a double, and the division rounds correctly.
 _SCALED_UP_TO = 4e5
-# Ready-made, because turning plain numbers into arrow's imports pandas where there is one, which takes
-# longer than reading the file; for the same reason nothing here says `pa.array` on its usual path.
-_SCALE, _ZERO, _NOTHING = pa.scalar(1e10), pa.scalar(0.0), pa.scalar("")
+_SCALE, _ZERO = real(1e10), real(0.0)
 
 
 @dataclass(slots=True, frozen=True)
@@ -185,12 +184,12 @@ def _without_blank_end(path: Path, blocks: Iterator[pa.RecordBatch]) -> Iterator
     """Blank lines are rows of empty cells here: nothing at a file's end, and an error anywhere else."""
     rows, ended = 0, None
     for block in blocks:
-        empty = pc.equal(block.column(0), _NOTHING)
+        empty = pc.equal(block.column(0), NOTHING)
         for column in block.columns[1:]:
-            empty = pc.and_(empty, pc.equal(column, _NOTHING))
-        blank = pc.index(empty, True).as_py()
+            empty = pc.and_(empty, pc.equal(column, NOTHING))
+        blank = first_true(empty)
         content = block.num_rows if blank < 0 else blank
-        if (ended is not None and content) or pc.index(empty.slice(content), False).as_py() >= 0:
+        if (ended is not None and content) or first_false(empty.slice(content)) >= 0:
             raise _error(path, rows + content if ended is None else ended, "a blank line between rows")
         if ended is None and content < block.num_rows:
             ended = rows + content
@@ -220,7 +219,7 @@ def _column(
 ) -> pa.Array:
     column = block.column(name)
     if column.null_count:
-        row = pc.index(column.is_null(), True).as_py()
+        row = first_true(column.is_null())
         faults.append((row, f"{name}: missing value"))
         column = column.slice(0, row)
     try:
@@ -277,7 +276,7 @@ def _impossible(columns: dict[str, pa.Array], kind: Kind) -> list[tuple[int, str
     faults: list[tuple[int, str]] = []
 
     def check(wrong: pa.Array, text: str, *names: str) -> None:
-        row = pc.index(wrong, True).as_py()
+        row = first_true(wrong)
         if row >= 0:
             faults.append(
                 (row, text.format(*(f"{name} {columns[name][row].as_py():.10g}" for name in names)))
@@ -302,12 +301,12 @@ def _impossible(columns: dict[str, pa.Array], kind: Kind) -> list[tuple[int, str
 def _disorder(times: pa.Int64Array, kind: Kind, last: int | None) -> list[tuple[int, str]]:
     faults = []
     far = pc.or_(pc.less(times, _EARLIEST), pc.greater(times, _LATEST))
-    row = pc.index(far, True).as_py()
+    row = first_true(far)
     if row >= 0:
         faults.append((row, "time: expected one between 1970 and 2200"))
     before = pa.concat_arrays([_single(-1 if last is None else last), times])[:-1]
     wrong = (pc.less if kind == "quotes" else pc.less_equal)(times, before)
-    row = pc.index(wrong, True).as_py()
+    row = first_true(wrong)
     if row >= 0 and not (row == 0 and last is None):
         now, then = (
             moment(value).isoformat().replace("+00:00", "Z")
@@ -325,7 +324,7 @@ def _disorder(times: pa.Int64Array, kind: Kind, last: int | None) -> list[tuple[
 
 
 def _single(value: int) -> pa.Int64Array:
-    return pa.repeat(pa.scalar(value, pa.int64()), 1)
+    return pa.repeat(whole(value), 1)
 
 
 def canonical_column(column: pa.DoubleArray) -> pa.DoubleArray:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from services.shared import instruments
 from services.shared.errors import InvalidInput
 from services.shared.market import Bar
+from services.trader.feeds.arrow_scalars import byte
 from services.trader.feeds.base import MarketStep
 from services.trader.feeds.price_files import PriceTable, moment, read_prices
 from services.trader.feeds.tracks import Track, bars_of_quotes, bars_of_table, quotes_of_table, spacing
@@ -264,9 +265,7 @@ def _merge(tracks: Sequence[Track], bar_tracks: int) -> tuple[bytes, Sequence[in
     if len(tracks) == 1:
         return bytes(len(tracks[0])), range(len(tracks[0]) + 1), tracks[0].known
     known = pa.chunked_array([track.known_array for track in tracks])
-    channel = pa.chunked_array(
-        [pa.repeat(pa.scalar(n, pa.uint8()), len(track)) for n, track in enumerate(tracks)]
-    )
+    channel = pa.chunked_array([pa.repeat(byte(n), len(track)) for n, track in enumerate(tracks)])
     table = pa.table({"known": known, "channel": channel})
     table = table.sort_by([("known", "ascending"), ("channel", "ascending")])
     channels, bounds, times = bytearray(), array("q"), array("q")

@@ -20,6 +20,7 @@ from services.shared.calendar import week_close
 from services.shared.errors import InvalidInput
 from services.shared.market import Bar, Quote
 from services.shared.money import canonical
+from services.trader.feeds.arrow_scalars import first_true, real, whole
 from services.trader.feeds.price_files import EPOCH, SIDES, PriceTable, canonical_column, moment
 
 _SECOND = 1_000_000
@@ -101,10 +102,6 @@ class Track:
         return len(before), weekends
 
 
-def _whole(value: int) -> pa.Int64Scalar:
-    return pa.scalar(value, pa.int64())
-
-
 def spacing(table: PriceTable) -> int:
     """The commonest distance of a file's bars in seconds; the shorter of two that are as common."""
     if len(table) < 2:
@@ -124,8 +121,8 @@ def bars_of_table(instrument: str, table: PriceTable, seconds: int, half_spread:
     Raises PriceFileError for a bar that begins before the one before has ended, and where nothing is left
     of a price after the spread.
     """
-    known = pc.add(table.times, _whole(seconds * _SECOND))
-    overlap = pc.index(pc.less(table.times.slice(1), known.slice(0, len(table) - 1)), True).as_py()
+    known = pc.add(table.times, whole(seconds * _SECOND))
+    overlap = first_true(pc.less(table.times.slice(1), known.slice(0, len(table) - 1)))
     if overlap >= 0:
         raise table.error(
             overlap + 1,
@@ -135,11 +132,11 @@ def bars_of_table(instrument: str, table: PriceTable, seconds: int, half_spread:
     volume = table.columns.get("volume")
     if table.kind == "sides":
         return Track(instrument, table.times, known, [table.columns[name] for name in SIDES], volume)
-    half = pa.scalar(canonical(float(half_spread)))
+    half = real(canonical(float(half_spread)))
     mids = [table.columns[name] for name in ("open", "high", "low", "close")]
     bids = [canonical_column(pc.subtract(mid, half)) for mid in mids]
     asks = [canonical_column(pc.add(mid, half)) for mid in mids]
-    gone = pc.index(pc.less_equal(bids[2], pa.scalar(0.0)), True).as_py()
+    gone = first_true(pc.less_equal(bids[2], real(0.0)))
     if gone >= 0:
         raise table.error(
             gone, f"low {mids[2][gone].as_py():.10g} is not above half the spread, {half_spread}"
@@ -155,7 +152,7 @@ def quotes_of_table(instrument: str, table: PriceTable) -> Track:
 def bars_of_quotes(instrument: str, table: PriceTable, seconds: int) -> Track:
     """Bars built from quotes at multiples of `seconds` (UTC); the volume is the number of quotes. A quote
     at a bar's end belongs to the next; the last bar counts only if the file goes on to its end."""
-    length = _whole(seconds * _SECOND)
+    length = whole(seconds * _SECOND)
     start = pc.multiply(pc.divide(table.times, length), length)
     groups = pa.table({"start": start, "bid": table.columns["bid"], "ask": table.columns["ask"]}).group_by(
         "start", use_threads=False
