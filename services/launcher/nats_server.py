@@ -158,6 +158,10 @@ class NatsServer:
         except OSError:
             return False
 
+    def alive(self) -> bool:
+        """Whether it greets a client."""
+        return self.ready()
+
     def wait_ready(self, patience: float | None = None) -> None:
         """Wait for `ready`; raises StartFailed when the process ends or `patience` seconds pass."""
         if self.process is None:
@@ -188,7 +192,6 @@ class NatsServer:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process = None
 
 
 __all__ = ["NatsServer", "binary", "configuration"]

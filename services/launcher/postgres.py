@@ -14,9 +14,9 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +32,7 @@ ROLES = ("owner", "recorder", "api", "grafana")
 DATABASE = "desk"
 _LONGEST_SOCKET_PATH = 100
 _ITERATIONS = 4096
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 def installation(version: str | None = None) -> Path:
@@ -304,6 +305,16 @@ log_parameter_max_length_on_error = 0
             return False
         return len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
 
+    def alive(self) -> bool:
+        """Whether it answers a new connection: its reply to the question for SSL is one letter."""
+        try:
+            with socket.create_connection((self.host, self.port), timeout=2) as connection:
+                connection.settimeout(2)
+                connection.sendall(_SSL_REQUEST)
+                return connection.recv(1) in (b"N", b"S")
+        except OSError:
+            return False
+
     def wait_ready(self, patience: float | None = None) -> None:
         """Wait for `ready`; without `patience` as long as recovery takes. Raises StartFailed."""
         if self.process is None:
@@ -341,12 +352,10 @@ log_parameter_max_length_on_error = 0
             children = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
         self.process.wait()
-        self.process = None
-        deadline = time.monotonic() + 5
-        gone, alive = psutil.wait_procs(children, timeout=max(0.0, deadline - time.monotonic()))
+        _, alive = psutil.wait_procs(children, timeout=5)
         for child in alive:
             child.kill()
-        psutil.wait_procs([*gone, *alive], timeout=5)
+        psutil.wait_procs(alive, timeout=5)
 
 
 __all__ = ["DATABASE", "ROLES", "SUPERUSER", "Postgres", "installation", "scram"]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
@@ -147,9 +147,10 @@ class HealthServer:
         self._server.server_close()
 
 
-def configure_logging(service: str, level: str = "INFO") -> None:
-    """One JSON object a line on standard error: constant event names with key-values."""
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
+def configure_logging(service: str, level: str = "INFO", *, file: TextIO | None = None) -> None:
+    """One JSON object a line on standard error (or `file`): constant event names with key-values."""
+    out = file or sys.stderr
+    logging.basicConfig(stream=out, level=level, format="%(message)s")
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -159,7 +160,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

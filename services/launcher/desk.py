@@ -1,0 +1,290 @@
+"""The desk on one machine: NATS, PostgreSQL and the four services, started, kept and stopped in order.
+
+What a person sees of it is `screen.py`'s business, and the command line's `up_command.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from services.launcher import passwords, ports, process
+from services.launcher.backoff import Backoff
+from services.launcher.data_dir import ALERT_URLS, DataDir
+from services.launcher.leftovers import SERVICES, end_leftovers
+from services.launcher.nats_server import NatsServer
+from services.launcher.postgres import DATABASE, Postgres
+from services.launcher.service_process import ServiceProcess, probe, service_command, service_environment
+from services.launcher.supervisor import Keeper
+from services.shared import __version__, subjects
+from services.shared.bus import Bus, prepare
+from services.shared.errors import DeskError, InvalidInput
+
+log = structlog.get_logger(__name__)
+
+HOST = "127.0.0.1"
+USUAL_API_PORT = 8000
+_USUAL_NATS_PORT = 4222
+_USUAL_POSTGRES_PORT = 5432
+_STOP_WITHIN = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeskOptions:
+    """What `desk up` was told. `port` None: 8000, or a free one where 8000 is taken."""
+
+    port: int | None = None
+    feed: str | None = None
+    speed: str | None = None
+    broker: str = "paper"
+    trader: str = subjects.DEFAULT_TRADER
+    log_level: str = "INFO"
+
+
+@dataclass(slots=True)
+class _Ports:
+    api: int
+    nats: int
+    postgres: int
+
+
+class Desk:
+    """`await start()`, then `await stop()`. `changed` hears of every child's state, `told` what else a
+    person should read."""
+
+    def __init__(
+        self,
+        data: DataDir,
+        options: DeskOptions,
+        changed: Callable[[Keeper], None],
+        told: Callable[[str], None],
+    ) -> None:
+        self.data = data
+        self.options = options
+        self.changed = changed
+        self.told = told
+        self.keepers: dict[str, Keeper] = {}
+        self._starting: list[asyncio.Task[None]] = []
+        self._started = ""
+        self._ports: _Ports | None = None
+        self._secrets: passwords.Passwords | None = None
+
+    @property
+    def api_url(self) -> str:
+        """Where the API answers."""
+        return f"http://{HOST}:{self._port_numbers.api}"
+
+    @property
+    def nats_url(self) -> str:
+        """Where NATS listens; without credentials."""
+        return f"nats://{HOST}:{self._port_numbers.nats}"
+
+    @property
+    def token(self) -> str:
+        """The bearer token of the API."""
+        if self._secrets is None:
+            raise InvalidInput("expected a started desk")
+        return self._secrets.token
+
+    @property
+    def _port_numbers(self) -> _Ports:
+        if self._ports is None:
+            raise InvalidInput("expected a started desk")
+        return self._ports
+
+    async def start(self) -> None:
+        """Take the data directory and start everything; back at once, `keepers` tell how far it is.
+
+        Raises AlreadyRunning, and InvalidInput when a chosen port is taken or the directory is not ours.
+        """
+        self.data.make()
+        self.data.lock()
+        process.remember(self.data.run / "launcher.json", os.getpid())
+        ended = await asyncio.to_thread(end_leftovers, self.data)
+        if ended:
+            self.told(f"ended what an earlier desk left behind: {', '.join(ended)}")
+        self._secrets = passwords.ensure(self.data)
+        self._ports = self._choose_ports()
+        self._started = datetime.now(UTC).isoformat()
+        self._make_keepers(self._secrets)
+        self._tell()
+        self._starting = [
+            asyncio.create_task(self._bring_up_nats(), name="bring-up-nats"),
+            asyncio.create_task(self._bring_up_database(), name="bring-up-database"),
+        ]
+
+    def _choose_ports(self) -> _Ports:
+        wanted = self.options.port
+        if wanted is not None and not ports.is_free(wanted):
+            raise InvalidInput(f"port {wanted} is taken: choose another with --port, or none for a free one")
+        api = wanted if wanted is not None else ports.free_port(usual=USUAL_API_PORT)
+        nats = ports.free_port(usual=_USUAL_NATS_PORT, taken=frozenset({api}))
+        postgres = ports.free_port(usual=_USUAL_POSTGRES_PORT, taken=frozenset({api, nats}))
+        return _Ports(api, nats, postgres)
+
+    def _make_keepers(self, secrets: passwords.Passwords) -> None:
+        numbers = self._port_numbers
+        self._nats = NatsServer(self.data.nats, port=numbers.nats, passwords=secrets.nats)
+        self._postgres = Postgres(self.data.postgres, port=numbers.postgres, passwords=secrets.database)
+        self.keepers["nats"] = Keeper("nats", self._nats, self._child_changed)
+        self.keepers["postgres"] = Keeper("postgres", self._postgres, self._child_changed)
+        for name in SERVICES:
+            service = ServiceProcess(
+                name,
+                folder=self.data.root,
+                log=self.data.logs / f"{name}.log",
+                run=self.data.run,
+                settings=self._settings(name),
+            )
+            self.keepers[name] = Keeper(name, service, self._child_changed)
+
+    def _settings(self, service: str) -> dict[str, str]:
+        settings = {
+            "DESK_NATS_URL": self.nats_url,
+            "DESK_NATS_PASSWORD_FILE": str(self.data.secret(passwords.nats_file(service))),
+            "DESK_DATA_DIR": str(self.data.root),
+            "DESK_TRADER": self.options.trader,
+            "DESK_LOG_LEVEL": self.options.log_level,
+            "DESK_ALERT_URLS_FILE": str(self.data.secret(ALERT_URLS)),
+        }
+        if service == "trader":
+            settings["DESK_BROKER"] = self.options.broker
+            if self.options.feed is not None:
+                settings["DESK_FEED"] = self.options.feed
+            if self.options.speed is not None:
+                settings["DESK_SPEED"] = self.options.speed
+        if service in ("recorder", "api"):
+            settings |= self._database_settings(service)
+        if service == "api":
+            settings["DESK_API_HOST"] = HOST
+            settings["DESK_API_PORT"] = str(self._port_numbers.api)
+            settings["DESK_TOKEN_FILE"] = str(self.data.secret(passwords.TOKEN))
+        return settings
+
+    def _database_settings(self, role: str) -> dict[str, str]:
+        return {
+            "DESK_DATABASE_URL": f"postgresql://{role}@{HOST}:{self._port_numbers.postgres}/{DATABASE}",
+            "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(passwords.database_file(role))),
+        }
+
+    async def _bring_up_nats(self) -> None:
+        """NATS, its streams, then those who need only it to begin with."""
+        self.keepers["nats"].start()
+        await self.keepers["nats"].was_ready.wait()
+        backoff = Backoff()
+        while True:
+            try:
+                password = self._nats.password("admin")
+                bus = await Bus.connect(self._nats.url, user="admin", password=password)
+                try:
+                    await prepare(bus)
+                finally:
+                    await bus.close()
+                break
+            except DeskError as error:
+                self.told(f"the streams could not be made, trying again: {error}")
+                await asyncio.sleep(backoff.after(0))
+        for name in ("api", "trader", "risk"):
+            self.keepers[name].start()
+
+    async def _bring_up_database(self) -> None:
+        """PostgreSQL, its tables, then the recorder."""
+        backoff = Backoff()
+        secrets = self._secrets
+        renewed = secrets is not None and secrets.renewed_database
+        if not self._postgres.data.exists():
+            self.told("first start: making the database")
+        while True:
+            try:
+                await asyncio.to_thread(self._postgres.create, renewed=renewed)
+                break
+            except (DeskError, OSError) as error:
+                self.told(f"the database could not be made, trying again: {error}")
+                await asyncio.sleep(backoff.after(0))
+        self.keepers["postgres"].start()
+        await self.keepers["postgres"].was_ready.wait()
+        while not await self._migrate():  # noqa: ASYNC110 - it is tried again, not watched
+            await asyncio.sleep(backoff.after(0))
+        await self.keepers["nats"].was_ready.wait()
+        await self._starting[0]
+        self.keepers["recorder"].start()
+
+    async def _migrate(self) -> bool:
+        log_path = self.data.logs / "migrate.log"
+        with log_path.open("ab") as log_file:
+            child = await asyncio.create_subprocess_exec(
+                *service_command("recorder"),
+                "migrate",
+                env=service_environment(self._database_settings("owner")),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                cwd=self.data.root,
+            )
+            try:
+                code = await child.wait()
+            except asyncio.CancelledError:
+                child.terminate()
+                await child.wait()
+                raise
+        if code != 0:
+            self.told(f"the migrations failed, trying again: {process.tail(log_path)}")
+        return code == 0
+
+    def _child_changed(self, keeper: Keeper) -> None:
+        self._tell()
+        self.changed(keeper)
+
+    def _tell(self) -> None:
+        """Write `desk.json`."""
+        numbers = self._port_numbers
+        children: dict[str, Any] = {}
+        for name, keeper in self.keepers.items():
+            child = keeper.child
+            health = child.http_port if isinstance(child, ServiceProcess) else None
+            children[name] = {
+                "state": keeper.state,
+                "pid": keeper.pid,
+                "restarts": max(keeper.restarts, 0),
+                "health_port": health,
+            }
+        self.data.write_notice(
+            {
+                "version": __version__,
+                "pid": os.getpid(),
+                "started": self._started,
+                "api_url": self.api_url,
+                "trader": self.options.trader,
+                "feed": self.options.feed,
+                "nats_port": numbers.nats,
+                "postgres_port": numbers.postgres,
+                "children": children,
+            }
+        )
+
+    async def healthy(self) -> bool:
+        """Whether the API answers and says that it is well."""
+        answer = await asyncio.to_thread(probe, self._port_numbers.api, "/api/health")
+        return answer is not None and answer[0] == 200
+
+    async def stop(self) -> None:
+        """Stop everything in order: services, then NATS, then PostgreSQL. Nothing stored is lost."""
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        for name in (*SERVICES, "nats", "postgres"):
+            keeper = self.keepers.get(name)
+            if keeper is not None:
+                await keeper.stop(30.0 if name == "postgres" else _STOP_WITHIN)
+        self.data.notice.unlink(missing_ok=True)
+        (self.data.run / "launcher.json").unlink(missing_ok=True)
+        self.data.unlock()
+
+
+__all__ = ["HOST", "USUAL_API_PORT", "Desk", "DeskOptions"]

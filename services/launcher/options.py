@@ -1,0 +1,70 @@
+"""Options and small habits that the commands of `desk` have in common."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.launcher.client import DeskClient, find
+from services.launcher.data_dir import DataDir
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="The desk's data directory [default: DESK_DATA_DIR, or this user's application data]",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+TraderOption = Annotated[str, typer.Option("--trader", help="Which trader", hidden=True)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is written down", show_default=False)]
+WaitOption = Annotated[
+    float, typer.Option("--wait", help="Wait so many seconds until it is done, then exit with code 6")
+]
+
+
+def data_of(root: Path | None) -> DataDir:
+    """The data directory an option names, or the default one."""
+    return DataDir(root)
+
+
+@contextmanager
+def desk_at(data: DataDir) -> Iterator[DeskClient]:
+    """The running desk's API; raises DeskNotRunning."""
+    with DeskClient(find(data)) as client:
+        yield client
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def who() -> str:
+    """Who asks, for the record of commands."""
+    try:
+        return f"{getpass.getuser()} (desk)"
+    except (OSError, KeyError):
+        return "desk"
+
+
+__all__ = [
+    "DataDirOption",
+    "JsonOption",
+    "ReasonOption",
+    "TraderOption",
+    "WaitOption",
+    "data_of",
+    "desk_at",
+    "print_json",
+    "who",
+]

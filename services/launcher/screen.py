@@ -1,0 +1,106 @@
+"""What `desk up` shows: one screen of what runs where, then a line for each trade, alert and phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from services.launcher.supervisor import Keeper
+from services.shared.events import (
+    AlertRaised,
+    Event,
+    LimitsChanged,
+    StatusChanged,
+    TradeClosed,
+    TradeOpened,
+)
+
+_SEVERITY = {"INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
+_STATES = {"running": "[green]running[/]", "starting": "[yellow]starting[/]", "down": "[red]down[/]"}
+_WHAT = {
+    "nats": "carries and keeps every event",
+    "postgres": "the database",
+    "trader": "decides and trades",
+    "risk": "the guard: permits and halts",
+    "recorder": "writes everything down",
+    "api": "the way in",
+}
+
+
+class Screen:
+    """Prints to a terminal in colour and to a file plainly, a line at a time."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+        self._console.print(f"[dim]·[/] {escape(text)}")
+
+    def overview(
+        self, *, api_url: str, token: str, root: Path, keepers: Mapping[str, Keeper], took: float
+    ) -> None:
+        """The one screen: address, token, what runs."""
+        parts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for name, keeper in keepers.items():
+            parts.add_row(name, _STATES.get(keeper.state, keeper.state), f"[dim]{_WHAT.get(name, '')}[/]")
+        head = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        head.add_row("address", f"[bold]{escape(api_url)}[/]   [dim]documentation under /docs[/]")
+        head.add_row("token", escape(token))
+        head.add_row("data", escape(str(root)))
+        tips = (
+            "[dim]in another shell:[/] desk status   desk trades   desk stop   desk doctor"
+            "\n[dim]Ctrl-C stops the desk; the next desk up continues where it was[/]"
+        )
+        title = f"[bold]the desk is up[/] [dim]after {took:.1f} s[/]"
+        self._console.print(
+            Panel(Group(head, "", parts, "", tips), title=title, title_align="left", expand=False)
+        )
+
+    def child_changed(self, keeper: Keeper) -> None:
+        """A child died or came back; its first start is no news."""
+        if keeper.state == "down":
+            self._console.print(f"[red]✖[/] {keeper.name} {escape(keeper.problem)}; starting it again")
+        elif keeper.state == "running" and keeper.restarts > 0:
+            self._console.print(f"[green]✔[/] {keeper.name} is back")
+
+    def event(self, event: Event) -> None:
+        """The line of an event, where it has one."""
+        line = describe(event)
+        if line is not None:
+            when = event.envelope.time.strftime("%Y-%m-%d %H:%M")
+            self._console.print(f"[dim]{when}[/]  {line}")
+
+
+def describe(event: Event) -> str | None:
+    """One line, in rich's markup, for a trade, an alert, a phase or a limit; None for the rest."""
+    body = event.body
+    if isinstance(body, TradeOpened):
+        return (
+            f"[cyan]opened[/]  {body.side:<5} {body.amount:f} {body.instrument} at {body.entry_price}, "
+            f"stop {body.stop}, risking {body.initial_risk}"
+        )
+    if isinstance(body, TradeClosed):
+        colour = {"win": "green", "loss": "red"}.get(body.outcome, "white")
+        r = "" if body.r_multiple is None else f" ({body.r_multiple:.2f} R)"
+        return (
+            f"[{colour}]closed[/]  {body.side:<5} {body.amount:f} {body.instrument} at {body.exit_price} "
+            f"by {body.exit_reason}: [{colour}]{body.pnl:+}[/]{r}, balance {body.equity}"
+        )
+    if isinstance(body, AlertRaised):
+        colour = _SEVERITY.get(body.severity, "white")
+        return f"[{colour}]{body.severity.lower()}[/]  {escape(body.text)} [dim]{escape(body.action)}[/]"
+    if isinstance(body, StatusChanged):
+        why = f": {escape(body.reason)}" if body.reason else ""
+        return f"[magenta]status[/]  {body.previous} → {body.phase}{why}"
+    if isinstance(body, LimitsChanged):
+        return f"[yellow]limits[/]  {body.action} by {escape(body.by)}: {escape(body.reason)}"
+    return None
+
+
+__all__ = ["Screen", "describe"]
