@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from services.risk import state as memory
-from services.risk.account import Violation, book_fill, cancel, equity_at, follow_stop, unrealised_at
-from services.risk.judge import judge, remember, spread_limit, worst_price
-from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, State, Told, window_of
-from services.shared.calendar import trading_day_end
-from services.shared.commands import HaltOrder, Verdict
+from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at
+from services.risk.judge import judge, remember, worst_price
+from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, Told, window_of
+from services.risk.watch import NOD, Watch
+from services.shared.commands import Verdict
 from services.shared.errors import Refused
 from services.shared.events import (
     Adjusted,
-    AlertRaised,
     Body,
     EquityMarked,
     LimitsChanged,
@@ -39,20 +37,15 @@ from services.shared.events import (
     StatusChanged,
     TradeClosed,
 )
-from services.shared.limits import DEFAULTS, Limits, changes, parse, text_of
+from services.shared.limits import changes, parse, text_of
 from services.shared.market import Quote
-from services.shared.money import ZERO
 from services.shared.verdicts import Answer, StepReport, digest
 
-GUARD = "guard"
-_NOD = Answer()
-_NEVER = Decimal("-Infinity")
-_TRADABLE_AFTER = timedelta(seconds=2)
-_ANY_AFTER = timedelta(seconds=30)
 _PERCENT = Decimal(100)
+_NEARLY = Decimal("0.9")
 
 
-class Guard:
+class Guard(Watch):
     """Answers for a trader, step by step, and remembers what it must.
 
     `answer` is for a step's report, `hear` for a fact that came outside of one (live only). Both return an
@@ -60,18 +53,7 @@ class Guard:
     empty one, which nobody may change.
     """
 
-    __slots__ = ("_alarm", "_floors", "_out", "_quotes", "_unprotected", "state")
-
-    def __init__(
-        self, limits: Limits = DEFAULTS, *, trader: str = "main", state: State | None = None
-    ) -> None:
-        self.state = state or State(trader, limits)
-        self._out: Answer | None = None
-        self._quotes: Mapping[str, Quote] = {}
-        self._unprotected = any(holding.unprotected for holding in self.state.holdings.values())
-        self._alarm = _NEVER
-        self._floors: tuple[tuple[str, Decimal], ...] = ()
-        self._set_alarm()
+    __slots__ = ()
 
     def snapshot(self) -> dict[str, Any]:
         """Everything remembered, as plain JSON."""
@@ -117,13 +99,13 @@ class Guard:
             self._breach(state.balance, state.equity, time)
         if report.judge:
             self._judge(report)
-        return _NOD if self._out is None and not state.cancel_next else self._tell(report.step)
+        return NOD if self._out is None and not state.cancel_next else self._tell(report.step)
 
     def hear(self, run_id: str, fact: Body, time: datetime) -> Answer:
         """Take in a fact of the run that came by itself, in the order of its events."""
         state = self.state
         if run_id != state.run_id and not self._begin(run_id, (fact,)):
-            return _NOD
+            return NOD
         if time > state.day_until:
             self._new_day(time)
         if time > state.time:
@@ -144,12 +126,24 @@ class Guard:
         return self._taken()
 
     def catch_up(self, run_id: str, fact: Body, time: datetime) -> None:
-        """Book a fact of a step that was answered before, with nothing to say about it any more.
+        """Book a fact of a lockstep step that was answered before, with nothing left to say about it.
 
-        In lockstep the trader never goes on without an answer, and an answer that said something is stored:
-        what the guard reads again after a restart it has nodded at.
+        There the trader never goes on without an answer, and one that said something is stored with the
+        state: what is read again after a restart was nodded at. A breach that stands at the last mark still
+        waits for its second price.
         """
-        self.hear(run_id, fact, time)
+        self._quiet = True
+        try:
+            self.hear(run_id, fact, time)
+        finally:
+            self._quiet = False
+        state = self.state
+        if isinstance(fact, EquityMarked):
+            since = state.breaches if not state.bar_seconds else {}
+            state.breaches = {
+                limit: since.get(limit, time) for limit, floor in self._floors if fact.equity <= floor
+            }
+            state.step = max(state.step, fact.step)
 
     def see_spread(self, quote: Quote) -> None:
         """Take a quote into the median, once per quote time."""
@@ -165,8 +159,7 @@ class Guard:
         for fact in facts:
             if isinstance(fact, StatusChanged) and fact.terms is not None:
                 memory.begin(self.state, run_id, fact.terms)
-                self._unprotected = False
-                self._set_alarm()
+                self._start_over()
                 return True
         return False
 
@@ -176,17 +169,9 @@ class Guard:
         if state.cancel_next:
             state.cancel_next, answer.cancel_entries = False, True
         self._out = None
-        state.told = Told(step, answer)
+        # Kept without its events: those are said once, the answer as often as it is asked for.
+        state.told = Told(step, Answer(answer.verdicts, answer.halt, answer.cancel_entries))
         return answer
-
-    def _taken(self) -> Answer:
-        out, self._out = self._out, None
-        return _NOD if out is None else out
-
-    def _answer(self) -> Answer:
-        if self._out is None:
-            self._out = Answer()
-        return self._out
 
     def _again(self, report: StepReport) -> Answer:
         told = self.state.told
@@ -200,7 +185,7 @@ class Guard:
     @staticmethod
     def _refuse(report: StepReport, code: str, text: str) -> Answer:
         if not report.judge:
-            return _NOD
+            return NOD
         why = (Reason(code=code, text=text),)
         return Answer(
             [
@@ -250,6 +235,10 @@ class Guard:
             state.balance += fact.amount
         elif isinstance(fact, StatusChanged):
             state.phase, state.holding = fact.phase, fact.holding
+            if fact.phase == "HALTED" and not state.halts and not self._quiet:
+                # Somebody's command, carried out by the trader: it latches here as well.
+                command_id = fact.command_id or f"halted-{state.run_id}"[:64]
+                self._latch(Latch(command_id, "commanded", fact.reason, state.commands_seen), by="trader")
 
     def _object(self, violation: Violation | None) -> None:
         if violation is not None:
@@ -303,9 +292,11 @@ class Guard:
         own = unrealised_at(state, report.quotes, report.rates)
         if own is None:
             return
-        equity = float(state.equity)
-        allowed = abs(equity) * float(state.limits.equity_difference) / 100
-        if abs(own - float(state.unrealised)) <= allowed:
+        if state.equity < self._near_from:
+            self._near_from = state.equity * _NEARLY
+            self._near = float(self._near_from * state.limits.equity_difference / _PERCENT)
+        difference = abs(own - float(state.unrealised))
+        if difference <= self._near or difference <= self._allowed_difference():
             state.differs_since = None
         elif state.differs_since is None:
             state.differs_since = report.time
@@ -313,157 +304,13 @@ class Guard:
             text = f"the trader says {state.unrealised:f} unrealised, the guard's own sum is {own:.2f}"
             self._halt("equity_differs", text)
 
+    def _allowed_difference(self) -> float:
+        return float(abs(self.state.equity) * self.state.limits.equity_difference / _PERCENT)
+
     def _differs(self, stated: Decimal) -> None:
         state = self.state
         text = f"the trader's balance is {stated:f}, the sum of its fills {state.balance:f}"
         self._halt("balance_differs", text)
-
-    # --- limits that pause and halt ---------------------------------------------------------------
-
-    def _set_alarm(self) -> None:
-        """Work out the equity below which something must be looked at."""
-        state, limits = self.state, self.state.limits
-        floors: list[tuple[str, Decimal]] = []
-        if state.run_id and not state.halts:
-            floors.append(("drawdown", state.peak - limits.drawdown))
-            if limits.drawdown_percent is not None:
-                floors.append(
-                    ("drawdown_percent", state.peak - state.peak * limits.drawdown_percent / _PERCENT)
-                )
-            if limits.daily_loss is not None and state.paused_until is None:
-                loss = limits.daily_loss.amount(state.risk_per_trade)
-                floors.append(("daily_loss", state.day_open - loss))
-        self._floors = tuple(floors)
-        self._alarm = max((floor for _, floor in floors), default=_NEVER)
-
-    def _new_day(self, time: datetime) -> None:
-        state = self.state
-        if state.day_until != LONG_AGO:
-            state.day_open = state.equity
-        state.day_until = trading_day_end(time)
-        if state.paused_until is not None and time > state.paused_until:
-            state.paused_until = None
-        state.breaches.pop("daily_loss", None)
-        self._set_alarm()
-
-    def _breach(self, balance: Decimal, equity: Decimal, time: datetime, *, look: bool = False) -> None:
-        """Act on every limit that is reached and confirmed; note those that wait for a second price.
-
-        A breach is realised when the balance alone is below, too. With `look`, only realised ones count and
-        nothing is noted.
-        """
-        breaches = self.state.breaches
-        for limit, floor in self._floors:
-            if equity > floor:
-                if not look:
-                    breaches.pop(limit, None)
-            elif balance <= floor or (not look and self._confirmed(limit, time)):
-                breaches.pop(limit, None)
-                self._act(limit, floor, equity)
-            elif not look:
-                breaches.setdefault(limit, time)
-
-    def _confirmed(self, limit: str, time: datetime) -> bool:
-        """Whether a breach by unrealised loss, still standing at `time`, has its second price."""
-        state = self.state
-        since = state.breaches.get(limit)
-        if since is None or time <= since:
-            return False
-        if state.bar_seconds or time - since >= _ANY_AFTER:
-            return True
-        if time - since < _TRADABLE_AFTER:
-            return False
-        return all(self._tradable(name, since + _TRADABLE_AFTER) for name in state.holdings)
-
-    def _tradable(self, name: str, after: datetime) -> bool:
-        """Whether there is a quote since `after` that one could trade at, with a normal spread."""
-        quote = self._quotes.get(name)
-        if quote is None or quote.time < after or not 0 < quote.bid <= quote.ask:
-            return False
-        widest = spread_limit(self.state.spreads.get(name), self.state.limits.spread)
-        return widest is None or quote.ask - quote.bid <= widest
-
-    def _confirm_at_open(self, report: StepReport) -> None:
-        """On bars a breach is confirmed, or not, by the next open, at what was held then.
-
-        An open is a price of this step from before its end; without one the step's own mark decides.
-        """
-        state = self.state
-        opens: dict[str, Quote] = {}
-        for price in report.prices:
-            if price.time < report.time:
-                opens.setdefault(price.instrument, price)
-        equity = equity_at(state, opens, report.rates)
-        if equity is None:
-            return
-        for limit, floor in self._floors:
-            if state.breaches.pop(limit, None) is not None and equity <= floor:
-                self._act(limit, floor, equity)
-
-    def _act(self, limit: str, floor: Decimal, equity: Decimal) -> None:
-        state = self.state
-        if limit == "daily_loss":
-            text = f"equity {equity:.2f} is {state.day_open - equity:.2f} below the day's opening"
-            self._pause(limit, text)
-            return
-        below = state.peak - equity
-        share = below / state.peak * _PERCENT if state.peak else ZERO
-        text = f"equity {equity:.2f} is {below:.2f} ({share:.2f} %) below its peak {state.peak:.2f}"
-        self._halt(limit, f"{text}: the limit is at {floor:.2f}")
-
-    def _pause(self, limit: str, text: str) -> None:
-        state = self.state
-        if state.paused_until is not None or state.halts:
-            return
-        until = state.paused_until = state.day_until
-        self._set_alarm()
-        answer = self._answer()
-        answer.cancel_entries = True
-        answer.events.append(
-            LimitsChanged(
-                action="pause",
-                by=GUARD,
-                reason=text,
-                old={limit: None},
-                new={limit: text_of(getattr(state.limits, limit)), "paused_until": until.isoformat()},
-            )
-        )
-        self._alert("WARNING", limit, text, f"No entries until {until:%Y-%m-%d %H:%M} UTC; exits go on.")
-
-    def _halt(self, code: str, text: str) -> None:
-        """Latch, once: what comes after the first halt adds nothing."""
-        state = self.state
-        if state.halts:
-            return
-        step = max(state.step, state.mark_step)
-        command_id = str(uuid5(NAMESPACE_OID, f"{state.run_id}/guard-halt/{step}"))
-        answer = self._answer()
-        answer.halt = HaltOrder(command_id=command_id, reason=Reason(code=code, text=text))
-        self._latch(Latch(command_id, code, text, None), by=GUARD)
-
-    def _latch(self, latch: Latch, *, by: str) -> None:
-        state = self.state
-        state.halts.append(latch)
-        state.breaches.clear()
-        self._set_alarm()
-        answer = self._answer()
-        answer.cancel_entries = True
-        answer.events.append(
-            LimitsChanged(
-                action="halt",
-                by=by,
-                reason=latch.text,
-                old={"halted": None},
-                new={"halted": latch.code},
-                command_id=latch.command_id,
-            )
-        )
-        action = "Look at what happened; when flat, clear it with: desk reset --reason '…'"
-        self._alert("CRITICAL", latch.code, f"Halted: {latch.text}", action)
-
-    def _alert(self, severity: Severity, code: str, text: str, action: str) -> None:
-        alert = AlertRaised(severity=severity, code=code, text=text, action=action)
-        self._answer().events.append(alert)
 
     # --- what people and the service ask ----------------------------------------------------------
 
@@ -487,7 +334,7 @@ class Guard:
         for halt in self.state.halts:
             if halt.command_id == command_id:
                 halt.seq = seq if seq is not None else halt.seq
-                return _NOD
+                return NOD
         self._latch(Latch(command_id, "commanded", reason or f"asked by {by or 'somebody'}", seq), by=by)
         return self._taken()
 
@@ -499,7 +346,7 @@ class Guard:
         state = self.state
         cleared = [halt for halt in state.halts if halt.seq is not None and halt.seq < seq]
         if not cleared:
-            return _NOD
+            return NOD
         if not state.flat:
             raise Refused("reset needs a flat account: a position or order is open")
         old: dict[str, str | None] = {
@@ -535,11 +382,11 @@ class Guard:
         if looser and (state.deployed or not state.flat):
             raise Refused(f"{', '.join(looser)}: limits loosen only when flat and not deployed; stop first")
         if not found:
-            return _NOD
+            return NOD
         old = state.limits
         state.limits = new
         state.cancel_next = bool(state.approved)
-        self._set_alarm()
+        self._start_over()
         self._answer().events.append(
             LimitsChanged(
                 action="change",

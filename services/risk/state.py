@@ -76,7 +76,8 @@ class Approved:
 
 @dataclass(slots=True)
 class Latch:
-    """One halt. `seq` is its command's place in COMMANDS, None while that is not known."""
+    """One halt. `seq` is its command's place in COMMANDS (or that of one just before it, where only the
+    trader's word is known), None while it is on its way there."""
 
     command_id: str
     code: str
@@ -126,6 +127,7 @@ class State:
     losses: int = 0
     paused_until: datetime | None = None
     cancel_next: bool = False
+    commands_seen: int = 0
     halts: list[Latch] = field(default_factory=list)
     holdings: dict[str, Holding] = field(default_factory=dict)
     approved: dict[int, Approved] = field(default_factory=dict)
@@ -184,6 +186,7 @@ _AS_THEY_ARE = (
     "mark_step",
     "losses",
     "cancel_next",
+    "commands_seen",
 )
 _DECIMALS = ("risk_per_trade", "balance", "unrealised", "equity", "peak", "day_open")
 _TIMES = ("time", "day_until", "paused_until", "differs_since")

@@ -160,6 +160,9 @@ def parse_command(verb: str, data: bytes) -> tuple[AnyCommand, tuple[str, ...]]:
     except ValidationError as error:
         raise InvalidInput(explain(error)) from None
     given = json.loads(data)
+    if {"stream", "seq"} <= set(given):
+        # A publish with a command's subject as its reply makes the server store its acknowledgement there.
+        raise InvalidInput("this is a stream's acknowledgement, not a command")
     ignored = tuple(sorted(str(name)[:64] for name in set(given) - set(kind.model_fields)))[:10]
     return command, ignored  # type: ignore[return-value]
 
@@ -234,7 +237,8 @@ class HaltOrder:
 class RiskCheck(BaseModel):
     """May these orders go? One request a step: everything that happened in it since the step before,
     as the very messages that go to the stream (intents among them), and the prices it saw; `fresh` names the
-    quotes that came in this very step."""
+    quotes that came in this very step, `opens` has where its bars opened (with their start as the time): on
+    bars a breach by unrealised loss is confirmed by the next open."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -248,6 +252,7 @@ class RiskCheck(BaseModel):
     judge: tuple[Count, ...] = ()
     quotes: dict[str, SideQuote] = {}
     fresh: tuple[Name, ...] = ()
+    opens: dict[str, SideQuote] = {}
     rates: dict[str, Ratio] = {}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -402,6 +403,14 @@ def parse_model(data: bytes) -> Envelope:
 def decode(data: bytes) -> Event:
     """Envelope and body of one message; raises InvalidInput as `parse_model` does."""
     return to_event(parse_model(data))
+
+
+def from_fields(fields: Mapping[str, Any]) -> Event:
+    """Envelope and body of one message that was read as JSON already; raises InvalidInput."""
+    try:
+        return to_event(_UNION.validate_python(fields))
+    except ValidationError as error:
+        raise InvalidInput(explain(error)) from None
 
 
 def to_event(model: Envelope) -> Event:

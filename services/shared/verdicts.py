@@ -22,8 +22,9 @@ from services.shared.market import Quote
 class StepReport:
     """One step of the trader: what happened in it (`facts`, in order, intents among them), which orders
     want a verdict (`judge`), the last quote of each instrument, and the rates from each quote currency
-    to the account's. `prices` are the quotes that came in this very step. `rates` counts only where the
-    guard cannot work a rate out from the quotes. Times are the run's clock."""
+    to the account's. `prices` are the quotes that came in this very step, the opens of its bars before
+    their closes (an open has its bar's start as time, so it is earlier than the step). `rates` counts only
+    where the guard cannot work a rate out from the quotes. Times are the run's clock."""
 
     run_id: str
     step: int
