@@ -320,6 +320,10 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def waiting(self) -> list[tuple[str, bytes, str]]:
+        """What has been added and is not known to be stored: subject, data, id."""
+        return list(self._waiting)
+
     @property
     def stalled(self) -> bool:
         """Whether nothing has been stored for `patience` seconds although something waits."""

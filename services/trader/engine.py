@@ -73,13 +73,23 @@ class GuardSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about the run that a person should know, noticed outside of the engine."""
+
+    severity: Literal["INFO", "WARNING", "CRITICAL"]
+    code: str
+    text: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """Something the run cannot go on without has failed; `reason` is for a person."""
 
     reason: str
 
 
-Input: TypeAlias = MarketStep | CommandInput | SignalInput | EndOfData | GuardSilent | Broken
+Input: TypeAlias = MarketStep | CommandInput | SignalInput | EndOfData | GuardSilent | Notice | Broken
 
 
 @dataclass(slots=True, kw_only=True)
@@ -199,8 +209,12 @@ class Engine:
 
     def start(self, reason: str, command_id: str | None) -> None:
         """Begin the run."""
+        if command_id is not None:
+            self._outcome(command_id, "deploy", "accepted", "")
         self._enter_phase("STARTING", reason, command_id, terms=self.terms)
         self._enter_phase("MONITORING", "ready", command_id)
+        if command_id is not None:
+            self._outcome(command_id, "deploy", "done", "")
 
     def prime(self, steps: Sequence[MarketStep]) -> None:
         """Show prices again that this run has seen already, for the look-back and the rates only."""
@@ -517,6 +531,7 @@ __all__ = [
     "EngineState",
     "GuardSilent",
     "Input",
+    "Notice",
     "SignalInput",
     "open_deadline",
 ]

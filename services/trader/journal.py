@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.shared import subjects
-from services.shared.events import TYPE_OF, BarClosed, Body, CommandOutcome, Emitter, StatusChanged, encode, event_id
+from services.shared.events import (
+    TYPE_OF,
+    BarClosed,
+    Body,
+    CommandOutcome,
+    Emitter,
+    StatusChanged,
+    encode,
+    event_id,
+)
 from services.shared.market import Bar
 from services.shared.money import exact
 
@@ -50,7 +59,13 @@ class Journal:
         else:
             subject = subjects.event(TYPE_OF[type(body)], self.trader)
         data = encode(
-            body, trader=self.trader, run_id=self.run_id, emitter=emitter, seq=seq, time=time, recorded=recorded
+            body,
+            trader=self.trader,
+            run_id=self.run_id,
+            emitter=emitter,
+            seq=seq,
+            time=time,
+            recorded=recorded,
         )
         return Message(subject, str(event_id(self.run_id, emitter, seq)), data)
 

@@ -26,6 +26,7 @@ from services.trader.engine import (
     EngineState,
     GuardSilent,
     Input,
+    Notice,
     SignalInput,
 )
 from services.trader.feeds.base import MarketStep
@@ -150,6 +151,8 @@ class TradingLoop:
             engine.on_end_of_data()
         elif isinstance(given, GuardSilent):
             engine.on_guard_silent()
+        elif isinstance(given, Notice):
+            engine.alert(given.severity, given.code, given.text, given.action)
         elif isinstance(given, Broken):
             engine.on_broken(given.reason)
 

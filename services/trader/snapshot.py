@@ -35,7 +35,8 @@ class Latch(BaseModel):
 
 
 class RunSnapshot(BaseModel):
-    """A run: what was asked, how far it is, and the state of engine and broker as JSON."""
+    """A run: what was asked, how far it is, and the state of engine and broker as JSON. `question` is what
+    the guard was being asked when the snapshot was taken, word for word; `carried` goes into the next one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,6 +50,8 @@ class RunSnapshot(BaseModel):
     seqs: dict[str, int]
     carried: list[str]
     deployment_time: str
+    question: str | None = None
+    judge: list[int] = []
     unguarded: bool = False
 
 
@@ -127,7 +130,9 @@ class SnapshotStore:
             os.fsync(file.fileno())
         beside.replace(self._file)
         self._on_disk = True
-        log.warning("snapshot_on_disk", detail="NATS is away; the trader's disk keeps its state until it is back")
+        log.warning(
+            "snapshot_on_disk", detail="NATS is away; the trader's disk keeps its state until it is back"
+        )
 
 
 def _parse(data: bytes) -> Snapshot:

@@ -1,0 +1,217 @@
+"""What a command means while nothing runs: deploy a run, latch or clear a halt, or say why not.
+
+It decides and builds; storing and sending what it says is `service`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import uuid4
+
+from services.shared.commands import CommandReply, Deploy, Deployment
+from services.shared.errors import InvalidInput
+from services.shared.events import CommandOutcome, Phase, StatusChanged
+from services.trader.inbox import StoredCommand, StoredSignal
+from services.trader.journal import Journal, Message, outside_run
+from services.trader.plan import make_plan
+from services.trader.run import Run
+from services.trader.settings import TraderSettings
+from services.trader.snapshot import Latch
+
+
+@dataclass(slots=True, frozen=True)
+class Situation:
+    """What the desk has now: a run, a latched halt, and the state it last showed."""
+
+    run: Run | None
+    latch: Latch | None
+    shown: Deployment | None
+
+    @property
+    def active(self) -> bool:
+        """Whether a deployment is under way."""
+        return self.run is not None and not self.run.loop.finished
+
+
+@dataclass(slots=True)
+class Decision:
+    """What becomes of a command: an answer, messages, and perhaps a run, a latch or none any more."""
+
+    reply: CommandReply
+    messages: Sequence[Message] = ()
+    run: Run | None = None
+    latch: Latch | None = None
+    clears_latch: bool = False
+
+
+class BetweenRuns:
+    """Decides commands that concern no running deployment."""
+
+    def __init__(self, settings: TraderSettings) -> None:
+        self._settings = settings
+
+    async def decide(self, taken: StoredCommand, now_is: Situation, now: datetime) -> Decision:
+        """The decision on a stored command."""
+        command = taken.command
+        if command is None:
+            return self._refuse(taken, taken.error, now)
+        if isinstance(command, Deploy):
+            return await self._deploy(taken, command, now_is, now)
+        if taken.verb == "halt":
+            return self._halt(taken, command.reason, now_is, now)
+        if taken.verb == "reset":
+            return self._reset(taken, command.reason, now_is, now)
+        return self._refuse(taken, "nothing is deployed", now)
+
+    async def _deploy(
+        self, taken: StoredCommand, command: Deploy, now_is: Situation, now: datetime
+    ) -> Decision:
+        why_not = None
+        if now_is.active:
+            why_not = "Already deployed"
+        elif now_is.latch is not None:
+            why_not = f"halted: {now_is.latch.reason}; reset first (`desk reset --reason ...`)"
+        elif command.expires is not None and command.expires <= now:
+            why_not = f"the command expired at {command.expires.isoformat()}"
+        if why_not is not None:
+            return self._refuse(taken, why_not, now)
+        settings = self._settings
+        try:
+            plan = await asyncio.to_thread(
+                make_plan,
+                command,
+                feed=settings.feed,
+                mode="live" if settings.speed else "lockstep",
+                strategies=settings.data_dir / "strategies",
+                rates=settings.data_dir / "rates",
+            )
+        except InvalidInput as error:
+            return self._refuse(taken, str(error), now)
+        run_id = f"{now:%Y%m%d-%H%M%S}-{uuid4().hex[:8]}"
+        run = Run(
+            run_id=run_id,
+            command_id=taken.command_id,
+            plan=plan,
+            loop=plan.loop(run_id),
+            journal=Journal(settings.trader, run_id),
+            feed=settings.feed,
+            speed=settings.speed,
+            deployment_time=now,
+        )
+        messages = run.start(now)
+        return Decision(self._accepted(taken), messages, run=run)
+
+    def _halt(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
+        if now_is.latch is not None:
+            return Decision(self._accepted(taken), self._say(taken, now, ("accepted", "done")))
+        latch = Latch(reason=reason or "halted by command", run_id="", command_seq=taken.seq)
+        messages = self._say(
+            taken, now, ("accepted", "blocked", "flat", "done"), phase="HALTED", reason=latch.reason
+        )
+        return Decision(self._accepted(taken), messages, latch=latch)
+
+    def _reset(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
+        if now_is.active:
+            return self._refuse(taken, "a reset needs a flat account: the deployment has not ended yet", now)
+        if now_is.latch is None:
+            return self._refuse(taken, "nothing is halted", now)
+        messages = self._say(taken, now, ("accepted", "done"), phase="STOPPED", reason=f"reset: {reason}")
+        return Decision(self._accepted(taken), messages, clears_latch=True)
+
+    def _accepted(self, taken: StoredCommand) -> CommandReply:
+        return CommandReply(status="accepted", command_id=taken.command_id)
+
+    def _refuse(self, taken: StoredCommand, why: str, now: datetime) -> Decision:
+        reply = CommandReply(status="rejected", command_id=taken.command_id, reason=why[:500])
+        return Decision(reply, self._say(taken, now, ("rejected",), why=why))
+
+    def _say(
+        self,
+        taken: StoredCommand,
+        now: datetime,
+        states: Sequence[Literal["accepted", "rejected", "blocked", "flat", "done"]],
+        *,
+        why: str = "",
+        phase: Phase | None = None,
+        reason: str = "",
+    ) -> list[Message]:
+        verb = taken.verb if taken.verb.isascii() and taken.verb.isalnum() else "unknown"
+        facts: list[CommandOutcome | StatusChanged] = [
+            CommandOutcome(command_id=taken.command_id, verb=verb[:64], state=state, reason=why[:500])
+            for state in states
+        ]
+        if phase is not None:
+            changed = StatusChanged(
+                phase=phase,
+                previous="HALTED" if phase == "STOPPED" else "NOT_DEPLOYED",
+                reason=reason[:500],
+                holding="flat",
+                command_id=taken.command_id,
+            )
+            facts.insert(-1, changed)
+        return outside_run(self._settings.trader, "command", taken.seq, facts, now)
+
+    def refuse_signal(self, taken: StoredSignal, now: datetime) -> list[Message]:
+        """A signal while nothing is deployed."""
+        assert taken.signal is not None
+        outcome = CommandOutcome(
+            command_id=taken.signal.id, verb="signal", state="rejected", reason="nothing is deployed"
+        )
+        return outside_run(self._settings.trader, "signal", taken.seq, [outcome], now)
+
+    def deployment(self, now_is: Situation, *, finished: bool, now: datetime) -> Deployment:
+        """What the API shows of the desk: the run, or what is left of the last one."""
+        run, before = now_is.run, now_is.shown
+        if run is None:
+            return self._without_run(now_is, now)
+        state = run.loop.engine.state
+        terms = run.plan.terms
+        expected = (
+            before.expected_completion if before and before.run_id == run.run_id and run.speed else None
+        )
+        return Deployment(
+            trader=self._settings.trader,
+            run_id=run.run_id,
+            phase=state.phase,
+            reason=state.ending.reason if state.ending is not None else "",
+            paused=state.paused,
+            holding="flat" if run.loop.engine.settled else "open",
+            command_id=run.command_id,
+            settings={
+                "strategy": terms.strategy,
+                "parameters": terms.parameters,
+                "instruments": list(terms.instruments),
+                "risk_per_trade": str(terms.risk_per_trade),
+                "balance": str(terms.balance),
+                "currency": terms.currency,
+                "mode": terms.mode,
+                "broker": terms.broker,
+                "feed": terms.feed,
+                "speed": run.speed,
+                "weekend": terms.weekend,
+                "costs": terms.costs,
+            },
+            deployment_time=run.deployment_time,
+            expected_completion=expected or run.expected_completion(now),
+            finished=now if finished else None,
+            tasks_completed=state.book.trades,
+            progress=round(run.cursor / len(run.plan.feed), 4),
+            last_seq=run.journal.seqs.get("trader", 0),
+            updated=now,
+        )
+
+    def _without_run(self, now_is: Situation, now: datetime) -> Deployment:
+        before = now_is.shown
+        if before is None:
+            before = Deployment(trader=self._settings.trader, run_id="", phase="NOT_DEPLOYED", updated=now)
+        if now_is.latch is not None:
+            changes = {"phase": "HALTED", "reason": now_is.latch.reason}
+        elif before.phase == "HALTED":
+            changes = {"phase": "STOPPED", "reason": "reset"}
+        else:
+            return before
+        return before.model_copy(update={**changes, "updated": now})

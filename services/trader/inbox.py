@@ -1,0 +1,229 @@
+"""Commands and signals as they reach the trader: stored ones in the stream's order, once, by sequence.
+
+The plain copy of a command wakes the reader and, where it stops something, blocks new risk at once; it does
+nothing else, since it carries no sequence (PROTOCOL 5). Whoever wants an answer asks on `control.<t>.<verb>`:
+the request is stored, and answered with what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import nats.micro
+import structlog
+from nats.aio.msg import Msg
+from nats.micro.request import Request
+from nats.micro.service import EndpointConfig, Service
+
+from services.shared import __version__, subjects
+from services.shared.bus import Bus, Stored
+from services.shared.commands import (
+    VERBS,
+    AnyCommand,
+    CommandReply,
+    Signal,
+    parse_command,
+    parse_signal,
+)
+from services.shared.errors import BusError, InvalidInput, NotStored
+
+log = structlog.get_logger(__name__)
+
+_BLOCKING = ("pause", "stop", "halt")
+_RETRIES = (0.0, 0.005, 0.02, 0.1, 0.3)
+_LOOK_EVERY = 1.0
+_ANSWER_WITHIN = 3.0
+
+
+@dataclass(slots=True, frozen=True)
+class StoredCommand:
+    """A command as the stream has it; `error` when it cannot be used."""
+
+    seq: int
+    verb: str
+    command_id: str
+    command: AnyCommand | None
+    error: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class StoredSignal:
+    """A signal as the stream has it; None where it cannot be used."""
+
+    seq: int
+    signal: Signal | None
+
+
+class Inbox:
+    """What has been asked of one trader. `pending` holds what is stored and not yet carried out.
+
+    `blocked` is set the moment a stop, halt or pause is heard, in memory, before it is read from the stream;
+    `on_block` is called then.
+    """
+
+    def __init__(self, bus: Bus, trader: str, *, commands_seq: int, signals_seq: int) -> None:
+        self._bus = bus
+        self._trader = trader
+        self._commands_seq = commands_seq
+        self._signals_seq = signals_seq
+        self._heard = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[CommandReply]] = {}
+        self._service: Service | None = None
+        self.pending: asyncio.Queue[StoredCommand | StoredSignal] = asyncio.Queue()
+        self.arrived = asyncio.Event()
+        self.blocked: str | None = None
+        self.on_block: Callable[[str], None] = _ignore
+        self.stops_waiting = 0
+
+    async def open(self) -> None:
+        """Hear plain copies, and answer requests."""
+        await self._bus.subscribe(f"command.{self._trader}.*", self._on_copy)
+        await self._bus.subscribe(subjects.signal(self._trader), self._on_copy)
+        self._service = await nats.micro.add_service(
+            self._bus.client,
+            name="desk-trader",
+            version=__version__,
+            description=f"Deploys and stops on trader {self._trader}",
+            metadata={"trader": self._trader},
+        )
+        for verb in VERBS:
+            await self._service.add_endpoint(
+                EndpointConfig(
+                    name=verb,
+                    subject=subjects.control(self._trader, verb),
+                    handler=self._on_request,
+                )
+            )
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._service is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._service.stop(), 1)
+
+    async def catch_up(self) -> None:
+        """Read everything stored so far. Raises BusError."""
+        async for message in self._bus.read(
+            subjects.COMMANDS, after=self._commands_seq, subject=f"command.{self._trader}.>"
+        ):
+            self._commands_seq = message.seq
+            command = _command(message)
+            if command.verb in ("stop", "halt"):
+                self.stops_waiting += 1
+            self.pending.put_nowait(command)
+            self.arrived.set()
+        async for message in self._bus.read(
+            subjects.EVENTS, after=self._signals_seq, subject=subjects.signal(self._trader)
+        ):
+            self._signals_seq = message.seq
+            self.pending.put_nowait(_signal(message))
+            self.arrived.set()
+
+    async def run(self) -> None:
+        """Read what is stored, whenever something is heard and each second, for ever."""
+        while True:
+            for pause in _RETRIES:
+                await asyncio.sleep(pause)
+                before = (self._commands_seq, self._signals_seq)
+                try:
+                    await self.catch_up()
+                except BusError as error:
+                    log.warning("commands_unreadable", detail=str(error))
+                if not self._heard.is_set() or before != (self._commands_seq, self._signals_seq):
+                    break
+            self._heard.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), _LOOK_EVERY)
+
+    def take(self) -> StoredCommand | StoredSignal | None:
+        """The next in order, or None."""
+        if self.pending.empty():
+            self.arrived.clear()
+            return None
+        taken = self.pending.get_nowait()
+        if isinstance(taken, StoredCommand) and taken.verb in ("stop", "halt"):
+            self.stops_waiting -= 1
+        return taken
+
+    async def wait(self) -> None:
+        """Wait until there is something to take."""
+        await self.arrived.wait()
+
+    def carried_out(self, command_id: str, reply: CommandReply) -> None:
+        """Tell whoever asked for this command what became of it."""
+        waiting = self._waiting.get(command_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    async def _on_copy(self, message: Msg) -> None:
+        verb = message.subject.rpartition(".")[2]
+        if message.subject.startswith("command.") and verb in _BLOCKING:
+            self.blocked = verb
+            self.on_block(verb)
+        self._heard.set()
+
+    async def _on_request(self, request: Request) -> None:
+        verb = request.subject.rpartition(".")[2]
+        reply = await self._answer(verb, bytes(request.data))
+        try:
+            await request.respond(reply.model_dump_json().encode())
+        except Exception as error:  # noqa: BLE001 - the asker may have gone; that ends nothing here
+            log.warning("reply_not_sent", verb=verb, error=type(error).__name__)
+
+    async def _answer(self, verb: str, data: bytes) -> CommandReply:
+        try:
+            command, ignored = parse_command(verb, data)
+        except InvalidInput as error:
+            return CommandReply(status="rejected", reason=str(error))
+        command_id = command.command_id or str(uuid4())
+        stored = command.model_copy(update={"command_id": command_id})
+        future: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
+        self._waiting[command_id] = future
+        try:
+            await self._bus.store(
+                subjects.command(self._trader, verb),
+                stored.model_dump_json(exclude_none=True).encode(),
+                msg_id=command_id,
+            )
+            self._heard.set()
+            reply = await asyncio.wait_for(future, _ANSWER_WITHIN)
+        except NotStored as error:
+            return CommandReply(status="rejected", command_id=command_id, reason=str(error))
+        except TimeoutError:
+            reply = CommandReply(
+                status="accepted", command_id=command_id, reason="stored; not carried out yet"
+            )
+        finally:
+            del self._waiting[command_id]
+        if ignored and reply.status == "accepted":
+            note = f"ignored unknown fields: {', '.join(ignored)}"
+            reply = reply.model_copy(update={"reason": f"{reply.reason}; {note}" if reply.reason else note})
+        return reply
+
+
+def _ignore(verb: str) -> None:
+    """Nobody wants to know."""
+
+
+def _command(message: Stored) -> StoredCommand:
+    verb = message.subject.rpartition(".")[2]
+    fallback = f"{subjects.COMMANDS}:{message.seq}"
+    if message.subject.count(".") != 2:
+        return StoredCommand(message.seq, "", fallback, None, "no command subject")
+    try:
+        command, _ = parse_command(verb, message.data)
+    except InvalidInput as error:
+        return StoredCommand(message.seq, verb, fallback, None, str(error))
+    return StoredCommand(message.seq, verb, command.command_id or fallback, command)
+
+
+def _signal(message: Stored) -> StoredSignal:
+    try:
+        return StoredSignal(message.seq, parse_signal(message.data))
+    except InvalidInput as error:
+        log.warning("signal_unreadable", seq=message.seq, detail=str(error))
+        return StoredSignal(message.seq, None)
