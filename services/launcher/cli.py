@@ -11,45 +11,60 @@ import sys
 
 import typer
 
-from services.launcher import exit_codes, read_commands, run_commands, verb_commands
+from services.launcher import exit_codes
 from services.launcher.data_dir import AlreadyRunning
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput, Refused
 
-_ADDED = ("doctor_command", "backtest_command", "strategy_command")
-"""Modules with a `register(app)` of their own."""
+_RUN, _READ, _VERB = "run_commands", "read_commands", "verb_commands"
+_COMMANDS = {
+    "up": _RUN,
+    "down": _RUN,
+    "status": _READ,
+    "info": _RUN,
+    "deploy": _VERB,
+    "pause": _VERB,
+    "resume": _VERB,
+    "stop": _VERB,
+    "halt": _VERB,
+    "reset": _VERB,
+    "limits": _VERB,
+    "trades": _READ,
+    "export": _READ,
+    "token": _RUN,
+}
+"""Every command, a function of its name, and the module it is in."""
+
+_ADDED = {"doctor": "doctor_command", "backtest": "backtest_command", "strategy": "strategy_command"}
+"""Commands whose module has a `register(app)` of its own."""
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in exit_codes.MEANINGS.items()) + "."
 
-app = typer.Typer(
-    name="desk",
-    help="Runs a trading strategy unattended, guarded by a second process, and writes everything down.",
-    epilog=_EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    run_commands.up,
-    run_commands.down,
-    read_commands.status,
-    run_commands.info,
-    verb_commands.deploy,
-    verb_commands.pause,
-    verb_commands.resume,
-    verb_commands.stop,
-    verb_commands.halt,
-    verb_commands.reset,
-    verb_commands.limits,
-    read_commands.trades,
-    read_commands.export,
-    run_commands.token,
-):
-    app.command()(command)
-for module in _ADDED:
-    if importlib.util.find_spec(f"services.launcher.{module}"):
-        importlib.import_module(f"services.launcher.{module}").register(app)
+
+def build(only: str | None = None) -> typer.Typer:
+    """The application; of the command `only` alone when it is one, which spares importing the others."""
+    app = typer.Typer(
+        name="desk",
+        help="Runs a trading strategy unattended, guarded by a second process, and writes everything down.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def desk() -> None:
+        """Without it a single command would take the place of the whole application."""
+
+    alone = only in _COMMANDS or only in _ADDED
+    for name, module in _COMMANDS.items():
+        if not alone or name == only:
+            app.command(name)(getattr(importlib.import_module(f"services.launcher.{module}"), name))
+    for name, module in _ADDED.items():
+        if (not alone or name == only) and importlib.util.find_spec(f"services.launcher.{module}"):
+            importlib.import_module(f"services.launcher.{module}").register(app)
+    return app
 
 
 def _code(error: DeskError) -> int:
@@ -67,7 +82,7 @@ def _code(error: DeskError) -> int:
 def main() -> None:
     """The program: a DeskError becomes a sentence on standard error and an exit code."""
     try:
-        app()
+        build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except DeskError as error:
         typer.echo(f"desk: {error}", err=True)
         sys.exit(_code(error))
@@ -75,4 +90,4 @@ def main() -> None:
         sys.exit(exit_codes.FAILED)
 
 
-__all__ = ["app", "main"]
+__all__ = ["build", "main"]

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
-import httpx
-
-from services.launcher.data_dir import DataDir
-from services.launcher.passwords import TOKEN
+from services.launcher.data_dir import TOKEN, DataDir
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput, Refused
 
 
@@ -60,91 +58,89 @@ class DeskClient:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._http = httpx.Client(
-            base_url=address.url,
-            headers={"Authorization": f"Bearer {address.token}"},
-            timeout=httpx.Timeout(10, read=90),
-            trust_env=False,
-        )
+        parts = urlsplit(address.url)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        # A stored answer may take the API its longest wait, 60 s; the system's proxies are none of ours.
+        self._connection = kind(parts.hostname or "", parts.port or (443 if secure else 80), timeout=90)
+        self._base = parts.path.rstrip("/")
 
     def __enter__(self) -> DeskClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._connection.close()
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The JSON under `path`."""
-        return self._ask("GET", path, query=query).body
+        return self._ask("GET", path, None, query).body
 
     def post(self, path: str, body: Mapping[str, Any], query: Mapping[str, Any] | None = None) -> Answer:
         """Send JSON; returns status and JSON."""
-        return self._ask("POST", path, body=body, query=query)
+        return self._ask("POST", path, body, query)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Send JSON; returns status and JSON."""
-        return self._ask("PUT", path, body=body)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        query: Mapping[str, Any] | None = None,
-    ) -> Answer:
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        try:
-            response = self._http.request(method, path, params=given, json=body)
-        except httpx.HTTPError as error:
-            raise self._nobody(error) from None
-        _raise_for(response)
-        try:
-            return Answer(response.status_code, response.json())
-        except ValueError:
-            raise ApiError(f"{path} did not answer with JSON: is {self.address.url} the desk?") from None
-
-    def _nobody(self, error: httpx.HTTPError) -> DeskError:
-        if isinstance(error, httpx.TimeoutException):
-            return ApiError(f"{self.address.url} did not answer in time")
-        return DeskNotRunning(
-            f"nobody answers at {self.address.url}: is the desk up? (desk status, desk doctor)"
-        )
+        return self._ask("PUT", path, body, None)
 
     def download(self, path: str, query: Mapping[str, Any], out: Path) -> int:
         """Stream `path` into the file `out`, which appears whole or not at all; returns its size."""
-        given = {name: value for name, value in query.items() if value is not None}
         draft = out.with_name(f".{out.name}.part")
         try:
-            with self._streamed(path, given) as response, draft.open("wb") as target:
-                for chunk in response.iter_bytes(1 << 16):
-                    target.write(chunk)
-            draft.replace(out)
+            response = self._send("GET", path, None, query)
+            try:
+                _raise_for(response)
+                with draft.open("wb") as target:
+                    while chunk := response.read(1 << 16):
+                        target.write(chunk)
+                draft.replace(out)
+            except http.client.HTTPException:
+                raise ApiError(f"{self.address.url} broke off in the middle of the file: try again") from None
+            finally:
+                self._connection.close()
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}") from None
         finally:
             draft.unlink(missing_ok=True)
         return out.stat().st_size
 
-    @contextmanager
-    def _streamed(self, path: str, query: Mapping[str, Any]) -> Iterator[httpx.Response]:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any] | None
+    ) -> Answer:
+        response = self._send(method, path, body, query)
+        _raise_for(response)
         try:
-            with self._http.stream(
-                "GET", path, params=query, timeout=httpx.Timeout(10, read=300)
-            ) as response:
-                if response.status_code >= 400:
-                    response.read()
-                _raise_for(response)
-                yield response
-        except httpx.HTTPError as error:
-            raise self._nobody(error) from None
+            return Answer(response.status, json.loads(response.read()))
+        except (ValueError, http.client.HTTPException):
+            raise ApiError(f"{path} did not answer with JSON: is {self.address.url} the desk?") from None
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any] | None
+    ) -> http.client.HTTPResponse:
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = f"{self._base}{path}?{urlencode(given)}" if given else self._base + path
+        headers = {"Authorization": f"Bearer {self.address.token}", "Accept": "*/*"}
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        try:
+            self._connection.request(method, target, data, headers)
+            return self._connection.getresponse()
+        except TimeoutError:
+            self._connection.close()
+            raise ApiError(f"{self.address.url} did not answer in time") from None
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise DeskNotRunning(
+                f"nobody answers at {self.address.url}: is the desk up? (desk status, desk doctor)"
+            ) from None
 
 
-def _raise_for(response: httpx.Response) -> None:
-    status = response.status_code
+def _raise_for(response: http.client.HTTPResponse) -> None:
+    status = response.status
     if status < 400:
         return
-    said = _detail(response)
+    said = _detail(status, response.read())
     if status == 401:
         raise ApiError(f"the token was refused: {said} (desk token prints the right one)")
     if status == 409:
@@ -154,14 +150,14 @@ def _raise_for(response: httpx.Response) -> None:
     raise ApiError(f"{said} (HTTP {status})")
 
 
-def _detail(response: httpx.Response) -> str:
+def _detail(status: int, body: bytes) -> str:
     try:
-        problem = json.loads(response.text)
+        problem = json.loads(body)
         text = str(problem.get("detail") or problem.get("title") or "")
         fields = [f"{entry['where']}: {entry['message']}" for entry in problem.get("errors") or []]
     except (ValueError, AttributeError, KeyError, TypeError):
-        return f"HTTP {response.status_code}"
-    return "; ".join([text, *fields]) if text else f"HTTP {response.status_code}"
+        return f"HTTP {status}"
+    return "; ".join([text, *fields]) if text else f"HTTP {status}"
 
 
 __all__ = ["Address", "Answer", "ApiError", "DeskClient", "find"]

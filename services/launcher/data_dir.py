@@ -24,6 +24,7 @@ from services.launcher import process
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 ALERT_URLS = "alert-urls"
+TOKEN = "token"  # noqa: S105 - the file's name
 
 
 class AlreadyRunning(DeskError):
@@ -136,4 +137,23 @@ def _lock_file(handle: IO[bytes]) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-__all__ = ["ALERT_URLS", "AlreadyRunning", "DataDir", "default_root", "write_private"]
+def nats_file(user: str) -> str:
+    """The name of a NATS user's secret."""
+    return f"nats-{user}"
+
+
+def database_file(role: str) -> str:
+    """The name of a database role's secret."""
+    return f"database-{role}"
+
+
+__all__ = [
+    "ALERT_URLS",
+    "TOKEN",
+    "AlreadyRunning",
+    "DataDir",
+    "database_file",
+    "default_root",
+    "nats_file",
+    "write_private",
+]

@@ -16,7 +16,7 @@ import structlog
 
 from services.launcher import passwords, ports, process
 from services.launcher.backoff import Backoff
-from services.launcher.data_dir import ALERT_URLS, DataDir
+from services.launcher.data_dir import ALERT_URLS, TOKEN, DataDir, database_file, nats_file
 from services.launcher.leftovers import SERVICES, end_leftovers
 from services.launcher.nats_server import NatsServer
 from services.launcher.postgres import DATABASE, Postgres
@@ -147,7 +147,7 @@ class Desk:
     def _settings(self, service: str) -> dict[str, str]:
         settings = {
             "DESK_NATS_URL": self.nats_url,
-            "DESK_NATS_PASSWORD_FILE": str(self.data.secret(passwords.nats_file(service))),
+            "DESK_NATS_PASSWORD_FILE": str(self.data.secret(nats_file(service))),
             "DESK_DATA_DIR": str(self.data.root),
             "DESK_TRADER": self.options.trader,
             "DESK_LOG_LEVEL": self.options.log_level,
@@ -164,13 +164,13 @@ class Desk:
         if service == "api":
             settings["DESK_API_HOST"] = HOST
             settings["DESK_API_PORT"] = str(self._port_numbers.api)
-            settings["DESK_TOKEN_FILE"] = str(self.data.secret(passwords.TOKEN))
+            settings["DESK_TOKEN_FILE"] = str(self.data.secret(TOKEN))
         return settings
 
     def _database_settings(self, role: str) -> dict[str, str]:
         return {
             "DESK_DATABASE_URL": f"postgresql://{role}@{HOST}:{self._port_numbers.postgres}/{DATABASE}",
-            "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(passwords.database_file(role))),
+            "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(database_file(role))),
         }
 
     async def _bring_up_nats(self) -> None:

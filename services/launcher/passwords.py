@@ -5,11 +5,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from services.launcher.data_dir import DataDir, write_private
+from services.launcher.data_dir import TOKEN, DataDir, database_file, nats_file, write_private
 from services.launcher.postgres import ROLES, SUPERUSER
 from services.shared import subjects
-
-TOKEN = "token"  # noqa: S105 - the file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +18,6 @@ class Passwords:
     nats: dict[str, str]
     database: dict[str, str]
     renewed_database: bool
-
-
-def nats_file(user: str) -> str:
-    """The name of a NATS user's secret."""
-    return f"nats-{user}"
-
-
-def database_file(role: str) -> str:
-    """The name of a database role's secret."""
-    return f"database-{role}"
 
 
 def ensure(data: DataDir) -> Passwords:
@@ -56,4 +44,4 @@ def _one(data: DataDir, name: str) -> tuple[str, bool]:
     return made, True
 
 
-__all__ = ["TOKEN", "Passwords", "database_file", "ensure", "nats_file"]
+__all__ = ["Passwords", "ensure"]

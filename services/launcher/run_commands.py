@@ -10,10 +10,8 @@ import psutil
 import typer
 
 from services.launcher import process
-from services.launcher.data_dir import DataDir
-from services.launcher.leftovers import end_leftovers
+from services.launcher.data_dir import TOKEN, DataDir, nats_file
 from services.launcher.options import DataDirOption, JsonOption, data_of, print_json
-from services.launcher.passwords import TOKEN, nats_file
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 _DOWN_WITHIN = 90.0
@@ -97,6 +95,8 @@ def down(data_dir: DataDirOption = None) -> None:
 
 def _tidy(data: DataDir) -> bool:
     """End what a killed launcher left; False when there was nothing."""
+    from services.launcher.leftovers import end_leftovers
+
     if not data.run.is_dir():
         return False
     data.lock()

@@ -11,15 +11,16 @@ import time
 import webbrowser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from nats.aio.msg import Msg
 
 from services.launcher.client import Address, DeskClient
-from services.launcher.data_dir import DataDir
+from services.launcher.data_dir import DataDir, nats_file
 from services.launcher.desk import Desk, DeskOptions
-from services.launcher.passwords import nats_file
 from services.launcher.screen import Screen
+from services.launcher.service_process import probe
 from services.shared.bus import Bus
 from services.shared.errors import DeskError, InvalidInput, Refused
 from services.shared.events import decode
@@ -160,14 +161,8 @@ def _deploy_when_nothing_is(address: Address) -> str:
 
 async def _open_console(url: str) -> None:
     """Open the console where there is one to open."""
-    import httpx
-
-    try:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            page = await client.get(url + "/", timeout=5)
-    except httpx.HTTPError:
-        return
-    if page.status_code == 200 and "text/html" in page.headers.get("content-type", ""):
+    page = await asyncio.to_thread(probe, urlsplit(url).port or 80, "/")
+    if page is not None and page[0] == 200 and "<html" in page[1].lower():
         await asyncio.to_thread(webbrowser.open, url)
 
 
