@@ -31,7 +31,7 @@ from services.trader.inbox import Inbox, StoredCommand, StoredSignal
 from services.trader.journal import Message
 from services.trader.pacing import Pace
 from services.trader.plan import make_plan
-from services.trader.run import Run, asked, resume
+from services.trader.run import Question, Run, asked, resume
 from services.trader.settings import TraderSettings
 from services.trader.snapshot import Latch, RunSnapshot, Snapshot, SnapshotStore
 
@@ -69,7 +69,8 @@ class Trader:
 
     async def run(self) -> None:
         """Restore, work through what was asked, then trade until cancelled."""
-        self._number_snapshot(await self._patiently(self._store.restore))
+        self._restore(await self._patiently(self._store.restore))
+        self._shown = await self._patiently(self._last_shown)
         self._inbox = Inbox(
             self._bus, self._settings.trader, commands_seq=self._commands_seq, signals_seq=self._signals_seq
         )
@@ -91,7 +92,7 @@ class Trader:
                 else:
                     await self._drive(self._run)
 
-    def _number_snapshot(self, kept: Snapshot | None) -> None:
+    def _restore(self, kept: Snapshot | None) -> None:
         if kept is None:
             return
         self._number = kept.number
@@ -101,6 +102,10 @@ class Trader:
             self._outbox.add(message.subject, message.data, message.msg_id)
         if kept.run is not None:
             self._run = self._resume(kept.run)
+
+    async def _last_shown(self) -> Deployment | None:
+        found = await self._bus.get(subjects.DEPLOYMENTS, self._settings.trader)
+        return None if found is None else Deployment.model_validate_json(found[0])
 
     def _resume(self, kept: RunSnapshot) -> Run:
         plan = make_plan(
@@ -174,7 +179,7 @@ class Trader:
             if run.lockstep:
                 await self._answer_in_lockstep(run, keep=not from_file)
                 return
-        task = asyncio.create_task(self._ask_live(run, question.data, question.step, question.judge))
+        task = asyncio.create_task(self._ask_live(run, question))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
@@ -200,33 +205,35 @@ class Trader:
             await self._save(messages, wait=True)
         self._send(messages)
 
-    async def _ask_live(self, run: Run, data: bytes, step: int, judge: list[int]) -> None:
-        """Ask once; no answer in time is a no. A stop heard meanwhile is one too."""
+    async def _ask_live(self, run: Run, question: Question) -> None:
+        """Ask once; no answer in time is a no, and so are a stop heard meanwhile and an intent not stored."""
         timeout = self._settings.approval_timeout
-        answer = await self._link.ask_once(data, step, timeout)
+        answer = await self._link.ask_once(question.data, question.step, timeout)
+        stored = await self._drained_within(timeout)
         async with self._turn:
-            if answer is None or self._inbox.blocked is not None:
-                if answer is not None and answer.halt is not None:
-                    self._send(await self._stored(run.conclude(Answer(halt=answer.halt), _now())))
-                why = "blocked" if answer is not None else "guard_silent"
-                text = (
-                    f"a {self._inbox.blocked} has been heard"
-                    if answer is not None
-                    else f"the guard did not answer in {timeout:g} s"
+            why = None
+            if answer is None:
+                why = Reason(code="guard_silent", text=f"the guard did not answer in {timeout:g} s")
+            elif self._inbox.blocked is not None:
+                why = Reason(code="blocked", text=f"a {self._inbox.blocked} has been heard")
+            elif not stored:
+                why = Reason(
+                    code="not_stored", text="the intent could not be stored, so the order does not leave"
                 )
-                messages = run.give_up(judge, Reason(code=why, text=text), _now())
-            elif not await self._save(messages := run.conclude(answer, _now())):
-                log.warning("approved_but_not_stored", step=step)
-                self._send(messages)
-                return
-            else:
-                self._send(messages)
-                return
-            self._send(await self._stored(messages))
+            messages: list[Message] = []
+            if answer is not None:
+                messages = run.conclude(answer if why is None else Answer(halt=answer.halt), _now())
+            if why is not None:
+                messages += run.give_up(question.judge, why, _now())
+            await self._save(messages)
+            self._send(messages)
 
-    async def _stored(self, messages: list[Message]) -> list[Message]:
-        await self._save(messages)
-        return messages
+    async def _drained_within(self, timeout: float) -> bool:
+        try:
+            await asyncio.wait_for(self._outbox.drained(), timeout)
+        except TimeoutError:
+            return False
+        return True
 
     async def _answer_open_question(self, run: Run) -> None:
         """After a restart: in lockstep no time has passed, so ask again; live, what was not sent is not."""
@@ -241,7 +248,9 @@ class Trader:
             ]
             if unsent:
                 reason = Reason(code="abandoned", text="the trader restarted; an entry is not sent late")
-                self._send(await self._stored(run.give_up(unsent, reason, _now())))
+                messages = run.give_up(unsent, reason, _now())
+                await self._save(messages)
+                self._send(messages)
 
     async def _finish(self, run: Run) -> None:
         """The run is over: latch a halt, state the end, and forget the run."""
@@ -372,7 +381,7 @@ class Trader:
 
     # watching the guard
 
-    async def _on_guard_heartbeat(self, message: Msg) -> None:
+    async def _on_guard_heartbeat(self, message: Msg) -> None:  # noqa: ARG002 - that it came is the news
         self._guard_heard = asyncio.get_running_loop().time()
 
     async def _watch_guard(self, run: Run) -> None:
