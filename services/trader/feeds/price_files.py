@@ -207,10 +207,12 @@ def _checked(block: pa.RecordBatch, kind: Kind, last: int | None) -> dict[str, p
     # Columns end at their first unusable cell; rows before it are still looked at, for an earlier fault.
     sound = min([block.num_rows, *(row for row, _ in faults)])
     columns = {name: column.slice(0, sound) for name, column in {"time": times, **prices}.items()}
+    if not sound:
+        raise _Bad(*min(faults, key=lambda fault: fault[0]))
     faults += _impossible(columns, kind)
     faults += _disorder(columns["time"], kind, last)
     if faults:
-        raise _Bad(*min(faults))
+        raise _Bad(*min(faults, key=lambda fault: fault[0]))
     return {name: column if name == "time" else canonical_column(column) for name, column in columns.items()}
 
 
@@ -226,7 +228,7 @@ def _column(
         return read(column)
     except _Bad as bad:
         faults.append((bad.row, f"{name}: {bad.text}"))
-        return read(column.slice(0, bad.row))
+        return read(column.slice(0, bad.row)) if bad.row else pa.nulls(0, pa.float64())
 
 
 def _numbers(column: pa.Array) -> pa.DoubleArray:
