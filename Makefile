@@ -1,7 +1,10 @@
 # Targets for people and for CI. Only Python 3.11 or newer and make are assumed.
 # `make` alone lists them.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that works: a version manager's shim is found for versions it does not have.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+  "$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && { echo "$$name"; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -14,10 +17,8 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make .venv with everything in it, as requirements.lock says
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo 'Python 3.11 or newer is needed: make install PYTHON=/path/to/python3.11'; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-	  || { echo 'Python has no venv: install python3-venv (Debian, Ubuntu: apt install python3-venv)'; exit 1; }
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer with venv is needed' \
+	  '(Debian, Ubuntu: apt install python3-venv), or make install PYTHON=/path/to/python'; exit 1; }
 	@echo 'installing into $(VENV), a minute or two'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
