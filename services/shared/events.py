@@ -49,9 +49,12 @@ class Reason:
     text: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EquityMarked:
-    """The account at the end of a step, in account currency; unrealised longs at bid, shorts at ask."""
+    """The account at the end of a step, in account currency; unrealised longs at bid, shorts at ask.
+
+    Not frozen, since one is made per bar and freezing triples its cost; nobody changes one.
+    """
 
     step: Count
     balance: Money

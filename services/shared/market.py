@@ -28,9 +28,9 @@ class Bar:
     volume: float = 0.0
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Quote:
-    """The two sides at a moment."""
+    """The two sides at a moment. Not frozen, since one is made per bar; nobody changes one."""
 
     instrument: str
     time: datetime

@@ -25,7 +25,8 @@ class Position:
     """An open round trip. `amount` is what is held now, `opened` all that was bought (or sold) to open it.
 
     `entry_cost` and `exit_cost` are sums of amount times price in the quote currency; `realised` is booked
-    PnL before commission, `commission` and `slippage` costs so far, in account currency.
+    PnL before commission, `commission` and `slippage` costs so far, in account currency. `average` is the
+    entry price as strategies see it.
     """
 
     trade: int
@@ -46,6 +47,7 @@ class Position:
     realised: Decimal = ZERO
     commission: Decimal = ZERO
     slippage: Decimal = ZERO
+    average: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -93,6 +95,7 @@ class Book:
         position.amount += amount
         position.opened += amount
         position.entry_cost += amount * price
+        position.average = float(position.entry_cost / position.opened)
         self._book_costs(position, commission, slippage)
 
     def book_exit(
@@ -190,7 +193,9 @@ class Book:
 def _value(position: Position, quote: Quote, rates: Rates) -> tuple[Decimal, Decimal]:
     """Unrealised PnL and the money lost from entry to stop, both unrounded, in account currency."""
     price = exact(quote.bid if position.side == "long" else quote.ask)
-    share = position.entry_cost * position.amount / position.opened
+    share = position.entry_cost
+    if position.amount != position.opened:
+        share = share * position.amount / position.opened
     rate = rates.rate(position.instrument, price)
     gain = position.sign * (price * position.amount - share) * rate
     if position.stop is None:

@@ -68,7 +68,7 @@ class InstrumentContext:
         held = self._engine.book.positions.get(instrument or self.instrument)
         if held is None:
             return None
-        return Holding(held.side, held.amount, float(held.entry_price), held.stop, held.target)
+        return Holding(held.side, held.amount, held.average, held.stop, held.target)
 
     def enter(
         self,

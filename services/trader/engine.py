@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -37,6 +37,8 @@ from services.trader.rates import Rates
 from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
 
 _BEFORE_CLOSE = timedelta(minutes=30)
+_WEEK = timedelta(days=6)  # a little less than the distance of two closes, whatever summer time does
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED_SIGNALS = 500
 
 Finish: TypeAlias = Literal["STOPPED", "HALTED", "COMPLETED", "FAILED"]
@@ -166,6 +168,7 @@ class Engine:
         )
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
         self._filled = False
+        self._weekend_from = self._weekend_until = _NEVER
 
     # what others may know
 
@@ -387,7 +390,10 @@ class Engine:
     def before_weekend(self, now: datetime) -> bool:
         """Whether a market order sent now would fill in the last bar that starts half an hour or more before
         the week's close, or later."""
-        return now + self._length > week_close(now) - _BEFORE_CLOSE
+        if not self._weekend_from < now <= self._weekend_until:
+            self._weekend_until = week_close(now)
+            self._weekend_from = self._weekend_until - _WEEK
+        return now + self._length > self._weekend_until - _BEFORE_CLOSE
 
     def entry_window(self, now: datetime) -> bool:
         """Whether the calendar lets a position be opened by an order sent now."""

@@ -42,14 +42,17 @@ class History:
         reach = high - low
         if self.close:
             before = self.close[-1]
-            reach = max(reach, high - before, before - low)
+            if high - before > reach:
+                reach = high - before
+            elif before - low > reach:
+                reach = before - low
         self.seen += 1
         self.end.append(end)
         self.open.append(open_)
         self.high.append(high)
         self.low.append(low)
         self.close.append(close)
-        self.true_range.append(round(reach, 10))
+        self.true_range.append(reach)
         if len(self.close) > self.depth:
             del self.end[0], self.open[0], self.high[0], self.low[0], self.close[0], self.true_range[0]
 
@@ -81,10 +84,10 @@ class Timeframes:
 
     def append(self, bar: Bar) -> None:
         """A bar of the feed has closed."""
-        open_ = round((bar.bid_open + bar.ask_open) / 2, 10)
-        high = round((bar.bid_high + bar.ask_high) / 2, 10)
-        low = round((bar.bid_low + bar.ask_low) / 2, 10)
-        close = round((bar.bid_close + bar.ask_close) / 2, 10)
+        open_ = _middle(bar.bid_open, bar.ask_open)
+        high = _middle(bar.bid_high, bar.ask_high)
+        low = _middle(bar.bid_low, bar.ask_low)
+        close = _middle(bar.bid_close, bar.ask_close)
         self.base.append(bar.end, open_, high, low, close)
         for seconds in self._longer:
             self._aggregate(seconds, bar, open_, high, low, close)
@@ -108,6 +111,10 @@ class Timeframes:
     def _finish(self, seconds: int, done: _Building) -> None:
         del self._building[seconds]
         self.by_seconds[seconds].append(done.end, done.open, done.high, done.low, done.close)
+
+
+def _middle(bid: float, ask: float) -> float:
+    return bid if bid == ask else round((bid + ask) / 2, 10)
 
 
 def bucket_end(start: datetime, seconds: int) -> datetime:

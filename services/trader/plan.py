@@ -55,6 +55,7 @@ class Plan:
             self.rules,
             terms.currency,
             rates,
+            engine.state.quotes,
             balance=terms.balance,
             state=None if state is None else state.paper,
         )

@@ -6,7 +6,7 @@ a market order fills at the next open; with quotes at the next quote; an urgent 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -50,7 +50,6 @@ class PaperState:
     cash: Decimal
     orders: dict[int, PaperOrder] = field(default_factory=dict)
     positions: dict[str, PaperPosition] = field(default_factory=dict)
-    quotes: dict[str, Quote] = field(default_factory=dict)
     quoted: list[str] = field(default_factory=list)
     last_order: datetime | None = None
     fills: int = 0
@@ -76,12 +75,15 @@ class PaperBroker:
         rules: PaperRules,
         currency: str,
         rates: Rates,
+        quotes: Mapping[str, Quote],
         *,
         balance: Decimal,
         state: PaperState | None = None,
     ) -> None:
+        """`quotes` are the last known prices, kept by whoever drives the broker."""
         self.rules = rules
         self.state = state or PaperState(cash=balance)
+        self._quotes = quotes
         self._currency = currency
         self._rates = rates
         self._news: list[Update] = []
@@ -98,8 +100,8 @@ class PaperBroker:
         order = PaperOrder(ticket=ticket, amount=ticket.amount, since=now)
         self.state.orders[ticket.order] = order
         self._say(Accepted(ticket.order, ticket.price, ticket.amount))
-        if ticket.urgent and ticket.instrument in self.state.quotes:
-            quote = self.state.quotes[ticket.instrument]
+        if ticket.urgent and ticket.instrument in self._quotes:
+            quote = self._quotes[ticket.instrument]
             self._fill_market(order, _sides(quote.bid, quote.ask), quote.time)
         return self._take_news()
 
@@ -118,13 +120,13 @@ class PaperBroker:
         return self._margin_refusal(ticket)
 
     def _margin_refusal(self, ticket: Ticket) -> Reason | None:
-        quote = self.state.quotes.get(ticket.instrument)
+        quote = self._quotes.get(ticket.instrument)
         if quote is None:
             return Reason(code="no_price", text=f"there is no price of {ticket.instrument} yet")
         needed = self._margin(ticket.instrument, ticket.amount, quote)
         used = gain = ZERO
         for name, held in self.state.positions.items():
-            at = self.state.quotes[name]
+            at = self._quotes[name]
             used += self._margin(name, abs(held.amount), at)
             price = exact(at.bid if held.amount > 0 else at.ask)
             gain += (price * held.amount - held.cost) * self._rates.rate(name, price)
@@ -175,14 +177,20 @@ class PaperBroker:
                 state.quoted.append(quote.instrument)
             if state.orders:
                 self._on_quote(quote)
-            state.quotes[quote.instrument] = quote
         for bar in step.bars:
-            if bar.instrument in state.quoted:
-                continue
-            if state.orders:
+            if state.orders and bar.instrument not in state.quoted and self._concerns(bar):
                 self._on_bar(bar)
-            state.quotes[bar.instrument] = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
         return self._take_news() if self._news else ()
+
+    def _concerns(self, bar: Bar) -> bool:
+        """Whether the bar's range reaches any order: most bars reach none, and cost no more than this."""
+        for order in self.state.orders.values():
+            ticket = order.ticket
+            if ticket.instrument == bar.instrument and (
+                ticket.kind == "market" or self._passed(ticket, *_reach(bar, ticket))
+            ):
+                return True
+        return False
 
     def _worked(self, instrument: str, before: datetime) -> list[PaperOrder]:
         """The instrument's orders taken no later than `before`, exits first."""

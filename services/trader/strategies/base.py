@@ -43,7 +43,7 @@ class Fill:
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Holding:
     """The true position of an instrument. Prices in the quote currency."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.shared.events import Side
+from services.trader.history import History
 from services.trader.strategies.base import Context, Parameters, Strategy
 
 
@@ -46,22 +47,25 @@ class Donchian(Strategy[DonchianParameters]):
             return
         settings = self.parameters
         close = bars.close[-1]
-        atr = sum(bars.true_range[-settings.atr_period :]) / settings.atr_period
         position = ctx.position()
         if position is not None:
             if settings.trail_atr:
-                trail = settings.trail_atr * atr
+                trail = settings.trail_atr * self._average_range(bars)
                 ctx.move_stop(close - trail if position.side == "long" else close + trail)
             return
         before = slice(-settings.period - 1, -1)
         if close > max(bars.high[before]):
-            self._enter(ctx, "buy", close, atr)
+            self._enter(ctx, "buy", close)
         elif close < min(bars.low[before]):
-            self._enter(ctx, "sell", close, atr)
+            self._enter(ctx, "sell", close)
 
-    def _enter(self, ctx: Context, side: Side, close: float, atr: float) -> None:
+    def _average_range(self, bars: History) -> float:
+        period = self.parameters.atr_period
+        return sum(bars.true_range[-period:]) / period
+
+    def _enter(self, ctx: Context, side: Side, close: float) -> None:
         sign = 1 if side == "buy" else -1
-        distance = self.parameters.stop_atr * atr
+        distance = self.parameters.stop_atr * self._average_range(ctx.history())
         target_r = self.parameters.target_r
         target = close + sign * target_r * distance if target_r else None
         ctx.enter(side, close - sign * distance, target, reason=f"close beyond {self.parameters.period} bars")
