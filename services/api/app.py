@@ -19,6 +19,7 @@ from services.api.desk import Desk
 from services.api.door import Door
 from services.api.problems import install
 from services.api.routes import commands, events, overview, records
+from services.api.strict import only_known_parameters
 from services.shared import __version__
 
 _TAGS = [
@@ -50,8 +51,10 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper) -> FastAPI:
     app.state.desk = desk
     # Only for the documentation: the gate has asked for the token before any route is looked for.
     bearer = HTTPBearer(auto_error=False, description="The desk's token.")
+    strict = Depends(only_known_parameters)
+    app.include_router(overview.without_token, prefix="/api", dependencies=[strict])
     for routes in (overview, commands, records, events):
-        app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer)])
+        app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)
     app.add_middleware(Gate, doorkeeper=doorkeeper)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +17,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.measures import count_request
 from services.api.problems import (
     AddressTooLong,
     BodyTooSlow,
@@ -176,6 +178,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began = time.perf_counter()
         started = False
         ours = scope["path"].startswith("/api")
 
@@ -183,6 +186,7 @@ class Door:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                count_request(_route(scope), scope["method"], message["status"], time.perf_counter() - began)
                 if ours:
                     _add_headers(message)
             await send(message)

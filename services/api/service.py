@@ -18,7 +18,8 @@ from services.api.auth import LOOPBACK, Doorkeeper
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
-from services.api.watch import Alarm, GuardWatch
+from services.api.measures import HEARTBEAT_AGE, PART_UP
+from services.api.watch import EXPECTED, Alarm, GuardWatch
 from services.shared.bus import Bus
 from services.shared.errors import BusError, InvalidInput
 from services.shared.service import Health, ServiceSettings, beat, read_secret
@@ -126,6 +127,10 @@ async def _report(desk: Desk, health: Health) -> None:
             away.append("nats")
         if desk.ledger.problem is not None:
             away.append("database")
+        PART_UP.labels("nats").set(desk.line.connected)
+        PART_UP.labels("database").set(desk.ledger.problem is None)
+        for service in EXPECTED:
+            HEARTBEAT_AGE.labels(service).set(desk.watch.silence(service))
         if away:
             health.unready("away: " + ", ".join(away))
         else:

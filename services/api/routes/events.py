@@ -10,6 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from services.api.desk import Desk
+from services.api.measures import STREAMS
 from services.api.params import DeskParts, Trader
 from services.api.problems import BusAway, InvalidRequest, TooManyStreams, documented
 from services.api.stream import (
@@ -46,10 +47,12 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._desk.readers += 1
+        STREAMS.set(self._desk.readers)
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._desk.readers -= 1
+            STREAMS.set(self._desk.readers)
 
 
 @router.get(
