@@ -20,6 +20,7 @@ from services.launcher.deploy_files import strategy_file
 from services.risk.guard import Guard
 from services.shared.calendar import trading_day
 from services.shared.commands import Deploy
+from services.shared.errors import InvalidInput
 from services.shared.events import (
     Adjusted,
     Body,
@@ -141,19 +142,28 @@ class Result:
     seconds: float
 
 
+def strategy_place(strategy: str) -> tuple[str, Path | None]:
+    """A strategy's name and the folder of its file: `dir/my.py:Mine` is `my.py:Mine` in `dir`, the class may
+    be left out, and a strategy known by name has no folder. Raises InvalidInput where there is no file."""
+    found = strategy_file(strategy)
+    if found is not None:
+        path, name = found[0], f"{found[0].name}:{found[1]}"
+    elif strategy.endswith(".py"):
+        path = Path(strategy).expanduser()
+        name = path.name
+    else:
+        return strategy, None
+    if not path.is_file():
+        raise InvalidInput(f"strategy: there is no file {path}")
+    return name, path.parent
+
+
 def plan_backtest(command: Deploy, data: str, *, bar_seconds: int | None = None) -> Plan:
     """Read and check everything; `data` is a file, `EURUSD=F1,GBPUSD=F2`, or empty for the sample.
 
     Raises InvalidInput saying what to change.
     """
-    folder: Path | None = None
-    name = command.strategy
-    found = strategy_file(name)
-    if found is not None:
-        folder, name = found[0].parent, f"{found[0].name}:{found[1]}"
-    elif name.endswith(".py"):
-        path = Path(name).expanduser()
-        folder, name = path.parent, path.name
+    name, folder = strategy_place(command.strategy)
     command = command.model_copy(update={"strategy": name})
     return make_plan(command, feed=data, mode="lockstep", strategies=folder, bar_seconds=bar_seconds)
 

@@ -19,9 +19,9 @@ from services.launcher.backoff import Backoff
 from services.launcher.data_dir import ALERT_URLS, TOKEN, DataDir, database_file, nats_file
 from services.launcher.leftovers import SERVICES, end_leftovers
 from services.launcher.nats_server import NatsServer
-from services.launcher.postgres import DATABASE, Postgres
+from services.launcher.postgres import Postgres
 from services.launcher.service_process import ServiceProcess, probe, service_command, service_environment
-from services.launcher.supervisor import Keeper
+from services.launcher.supervisor import Child, Keeper
 from services.shared import __version__, subjects
 from services.shared.bus import Bus, prepare
 from services.shared.errors import DeskError, InvalidInput
@@ -47,13 +47,6 @@ class DeskOptions:
     log_level: str = "INFO"
 
 
-@dataclass(slots=True)
-class _Ports:
-    api: int
-    nats: int
-    postgres: int
-
-
 class Desk:
     """`await start()`, then `await stop()`. `changed` hears of every child's state, `told` what else a
     person should read."""
@@ -72,18 +65,18 @@ class Desk:
         self.keepers: dict[str, Keeper] = {}
         self._starting: list[asyncio.Task[None]] = []
         self._started = ""
-        self._ports: _Ports | None = None
+        self._api_port = 0
         self._secrets: passwords.Passwords | None = None
 
     @property
     def api_url(self) -> str:
         """Where the API answers."""
-        return f"http://{HOST}:{self._port_numbers.api}"
+        return f"http://{HOST}:{self._api_port}"
 
     @property
     def nats_url(self) -> str:
         """Where NATS listens; without credentials."""
-        return f"nats://{HOST}:{self._port_numbers.nats}"
+        return self._nats.url
 
     @property
     def token(self) -> str:
@@ -91,12 +84,6 @@ class Desk:
         if self._secrets is None:
             raise InvalidInput("expected a started desk")
         return self._secrets.token
-
-    @property
-    def _port_numbers(self) -> _Ports:
-        if self._ports is None:
-            raise InvalidInput("expected a started desk")
-        return self._ports
 
     async def start(self) -> None:
         """Take the data directory and start everything; back at once, `keepers` tell how far it is.
@@ -110,8 +97,11 @@ class Desk:
         if ended:
             self.told(f"ended what an earlier desk left behind: {', '.join(ended)}")
         self._secrets = passwords.ensure(self.data)
-        self._ports = self._choose_ports()
-        self._started = datetime.now(UTC).isoformat()
+        wanted = self.options.port
+        if wanted is not None and not ports.is_free(wanted):
+            raise InvalidInput(f"port {wanted} is taken: choose another with --port, or none for a free one")
+        self._api_port = wanted or USUAL_API_PORT
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._make_keepers(self._secrets)
         self._tell()
         self._starting = [
@@ -119,30 +109,37 @@ class Desk:
             asyncio.create_task(self._bring_up_database(), name="bring-up-database"),
         ]
 
-    def _choose_ports(self) -> _Ports:
-        wanted = self.options.port
-        if wanted is not None and not ports.is_free(wanted):
-            raise InvalidInput(f"port {wanted} is taken: choose another with --port, or none for a free one")
-        api = wanted if wanted is not None else ports.free_port(usual=USUAL_API_PORT)
-        nats = ports.free_port(usual=_USUAL_NATS_PORT, taken=frozenset({api}))
-        postgres = ports.free_port(usual=_USUAL_POSTGRES_PORT, taken=frozenset({api, nats}))
-        return _Ports(api, nats, postgres)
-
     def _make_keepers(self, secrets: passwords.Passwords) -> None:
-        numbers = self._port_numbers
-        self._nats = NatsServer(self.data.nats, port=numbers.nats, passwords=secrets.nats)
-        self._postgres = Postgres(self.data.postgres, port=numbers.postgres, passwords=secrets.database)
-        self.keepers["nats"] = Keeper("nats", self._nats, self._child_changed)
-        self.keepers["postgres"] = Keeper("postgres", self._postgres, self._child_changed)
+        self._nats = NatsServer(self.data.nats, port=_USUAL_NATS_PORT, passwords=secrets.nats)
+        self._postgres = Postgres(self.data.postgres, port=_USUAL_POSTGRES_PORT, passwords=secrets.database)
+        self._keep("nats", self._nats)
+        self._keep("postgres", self._postgres)
         for name in SERVICES:
-            service = ServiceProcess(
-                name,
-                folder=self.data.root,
-                log=self.data.logs / f"{name}.log",
-                run=self.data.run,
-                settings=self._settings(name),
-            )
-            self.keepers[name] = Keeper(name, service, self._child_changed)
+            log_file = self.data.logs / f"{name}.log"
+            self._keep(name, ServiceProcess(name, folder=self.data.root, log=log_file, run=self.data.run))
+
+    def _keep(self, name: str, child: Child) -> None:
+        self.keepers[name] = Keeper(name, child, changed=self._child_changed, before=self._before_start)
+
+    def _before_start(self, keeper: Keeper) -> None:
+        """Give a child its settings, and a free port where nobody knows the present one yet.
+
+        Once NATS or PostgreSQL was up its port stays: the services have it. Between the look and the
+        child's own bind another program may take a port; the child then dies, and we come here again.
+        """
+        child = keeper.child
+        if isinstance(child, NatsServer | Postgres):
+            if not keeper.was_ready.is_set():
+                child.port = self._free(child.port)
+            return
+        if keeper.name == "api" and self.options.port is None:
+            self._api_port = self._free(self._api_port)
+        if isinstance(child, ServiceProcess):
+            child.settings = self._settings(keeper.name)
+
+    def _free(self, port: int) -> int:
+        others = {self._api_port, self._nats.port, self._postgres.port} - {port}
+        return ports.free_port(usual=port, taken=frozenset(others))
 
     def _settings(self, service: str) -> dict[str, str]:
         settings = {
@@ -163,13 +160,13 @@ class Desk:
             settings |= self._database_settings(service)
         if service == "api":
             settings["DESK_API_HOST"] = HOST
-            settings["DESK_API_PORT"] = str(self._port_numbers.api)
+            settings["DESK_API_PORT"] = str(self._api_port)
             settings["DESK_TOKEN_FILE"] = str(self.data.secret(TOKEN))
         return settings
 
     def _database_settings(self, role: str) -> dict[str, str]:
         return {
-            "DESK_DATABASE_URL": f"postgresql://{role}@{HOST}:{self._port_numbers.postgres}/{DATABASE}",
+            "DESK_DATABASE_URL": self._postgres.dsn(role),
             "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(database_file(role))),
         }
 
@@ -243,7 +240,6 @@ class Desk:
 
     def _tell(self) -> None:
         """Write `desk.json`."""
-        numbers = self._port_numbers
         children: dict[str, Any] = {}
         for name, keeper in self.keepers.items():
             child = keeper.child
@@ -262,15 +258,17 @@ class Desk:
                 "api_url": self.api_url,
                 "trader": self.options.trader,
                 "feed": self.options.feed,
-                "nats_port": numbers.nats,
-                "postgres_port": numbers.postgres,
+                "nats_port": self._nats.port,
+                "postgres_port": self._postgres.port,
                 "children": children,
             }
         )
 
     async def healthy(self) -> bool:
         """Whether the API answers and says that it is well."""
-        answer = await asyncio.to_thread(probe, self._port_numbers.api, "/api/health")
+        if self.keepers["api"].state != "running":
+            return False  # on its port may be somebody else
+        answer = await asyncio.to_thread(probe, self._api_port, "/api/health")
         return answer is not None and answer[0] == 200
 
     async def stop(self) -> None:

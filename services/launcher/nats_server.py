@@ -7,6 +7,7 @@ Where its files are and who restarts it is the launcher's business; streams and 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -49,6 +50,7 @@ def configuration(
     log: Path,
     passwords: Mapping[str, str],
     sync_interval: str = "always",
+    name: str = "desk",
 ) -> str:
     """The server's configuration: one user a service, each with what `subjects.USERS` grants it.
 
@@ -59,7 +61,7 @@ def configuration(
     users = "\n".join(_user(user, passwords[user.name]) for user in subjects.USERS)
     return f"""\
 listen: "{host}:{port}"
-server_name: "desk"
+server_name: {_text(name)}
 max_payload: {MAX_PAYLOAD}
 max_connections: 256
 max_pending: {64 * MAX_PAYLOAD}
@@ -116,6 +118,7 @@ class NatsServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._passwords = dict(passwords)
         self._sync_interval = sync_interval
+        self._name = f"desk-{secrets.token_hex(6)}"
         self._said = self.directory / "nats.out"
         self.pid_file = self.directory / "nats.pid.json"
 
@@ -142,6 +145,7 @@ class NatsServer:
                 log=self.directory / "nats.log",
                 passwords=self._passwords,
                 sync_interval=self._sync_interval,
+                name=self._name,
             )
         )
         keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP") if name in os.environ}
@@ -151,10 +155,11 @@ class NatsServer:
         return self.process
 
     def ready(self) -> bool:
-        """Whether it greets a client; it does so once its streams are recovered."""
+        """Whether it greets a client, by its own name: on its port might be another. It does so once its
+        streams are recovered."""
         try:
             with socket.create_connection((self.host, self.port), timeout=1) as connection:
-                return connection.recv(5) == b"INFO "
+                return f'"{self._name}"'.encode() in connection.recv(4096)
         except OSError:
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from services.shared.events import (
     TradeOpened,
 )
 
+_QUIET_FOR = 5.0
 _SEVERITY = {"INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
 _STATES = {"running": "[green]running[/]", "starting": "[yellow]starting[/]", "down": "[red]down[/]"}
 _WHAT = {
@@ -37,6 +39,7 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
+        self._quiet_until: dict[str, float] = {}
 
     def say(self, text: str) -> None:
         """One line of news."""
@@ -63,8 +66,12 @@ class Screen:
         )
 
     def child_changed(self, keeper: Keeper) -> None:
-        """A child died or came back; its first start is no news."""
+        """A child died or came back; its first start is no news, nor is each death of one that keeps dying."""
+        now = time.monotonic()
         if keeper.state == "down":
+            if now < self._quiet_until.get(keeper.name, 0.0):
+                return
+            self._quiet_until[keeper.name] = now + _QUIET_FOR
             self._console.print(f"[red]✖[/] {keeper.name} {escape(keeper.problem)}; starting it again")
         elif keeper.state == "running" and keeper.restarts > 0:
             self._console.print(f"[green]✔[/] {keeper.name} is back")

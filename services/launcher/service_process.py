@@ -9,9 +9,11 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.launcher import ports, process
@@ -48,15 +50,28 @@ def service_command(name: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name}"]
 
 
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A child started in here never hears Ctrl-C, not even before it could say so itself."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class ServiceProcess:
     """A service as a child. `http_port` is its health port; it changes when somebody takes it."""
 
-    def __init__(self, name: str, *, folder: Path, log: Path, run: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, name: str, *, folder: Path, log: Path, run: Path) -> None:
         self.name = name
         self.http_port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.log = log
-        self.settings = dict(settings)
+        self.settings: Mapping[str, str] = {}
         self.pid_file = run / f"{name}.json"
         self._folder = folder
 
@@ -65,7 +80,7 @@ class ServiceProcess:
         if not self.http_port or not ports.is_free(self.http_port):
             self.http_port = ports.free_port()
         self.shorten_log()
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, deaf_to_interrupts():
             self.process = subprocess.Popen(
                 service_command(self.name),
                 env=service_environment({**self.settings, "DESK_HTTP_PORT": str(self.http_port)}),

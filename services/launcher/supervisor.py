@@ -49,9 +49,17 @@ class Child(Protocol):
 
 
 class Keeper:
-    """One child and its state. `changed` is called whenever the state does."""
+    """One child and its state. `changed` is called whenever the state changes, `before` before each start,
+    to give the child its settings; it may raise DeskError."""
 
-    def __init__(self, name: str, child: Child, changed: Callable[[Keeper], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        child: Child,
+        *,
+        changed: Callable[[Keeper], None],
+        before: Callable[[Keeper], None],
+    ) -> None:
         self.name = name
         self.child = child
         self.state: State = "waiting"
@@ -59,6 +67,7 @@ class Keeper:
         self.restarts = -1
         self.was_ready = asyncio.Event()
         self._changed = changed
+        self._before = before
         self._backoff = Backoff()
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -93,6 +102,7 @@ class Keeper:
             self._enter("starting")
             healthy_for = 0.0
             try:
+                self._before(self)
                 process = await asyncio.to_thread(self.child.spawn)
             except (OSError, DeskError) as error:
                 problem = f"could not be started: {error}"

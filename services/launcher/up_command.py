@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_SPEED = "36000"
 _DEMO_PATIENCE = 60.0
+_REST_WITHIN = 10.0
 _SHOWN = ("trade", "alert", "status", "limits")
 _ACTIVE = frozenset({"DEPLOYED"})
 
@@ -106,8 +107,13 @@ def _stop_signals() -> asyncio.Event:
 
 
 async def _until_healthy(desk: Desk) -> None:
+    """Until the API answers and every child runs; some seconds after the API what runs is shown anyway."""
     while not await desk.healthy():  # noqa: ASYNC110 - another process's state is polled
         await asyncio.sleep(0.05)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_REST_WITHIN):
+            for keeper in desk.keepers.values():
+                await keeper.was_ready.wait()
 
 
 async def _live_lines(data: DataDir, desk: Desk, screen: Screen) -> None:
