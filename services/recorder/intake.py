@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 import structlog
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -30,6 +32,7 @@ _EXPIRES = 30.0
 _PAUSE = 0.5
 _FILL_WITHIN = 0.25
 _ENDED_AS_USUAL = ("404", "408", "409")
+_ONLY_AN_ID = re.compile(rb"NATS/1\.0\r\nNats-Msg-Id:[^\r\n]*\r\n\r\n")
 
 
 class Delivered(Protocol):
@@ -165,9 +168,29 @@ class Intake(Generic[ItemT]):
         self._wanted = self._batch - len(self._came)
 
 
+def leave_ids_unread(client: Client) -> None:
+    """Have nats-py skip a message's headers when they are just its id, which nobody here reads.
+
+    Taking headers apart is a sixth of all the time a message takes. nats-py has no setting for it; where it
+    has no such method any more, nothing changes.
+    """
+    read: Callable[[bytes | None], Awaitable[dict[str, str] | None]] | None
+    read = getattr(client, "_process_headers", None)
+    if read is None:
+        return
+    only_an_id = _ONLY_AN_ID.fullmatch
+
+    async def skip(headers: bytes | None) -> dict[str, str] | None:
+        if headers and only_an_id(headers):
+            return None
+        return await read(headers)
+
+    client._process_headers = skip  # type: ignore[method-assign,assignment]
+
+
 def _none_behind(item: Delivered) -> bool:
     """Whether the stream held nothing more for the consumer when this message was delivered."""
     return item.reply.endswith(".0")
 
 
-__all__ = ["Delivered", "Intake"]
+__all__ = ["Delivered", "Intake", "leave_ids_unread"]

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from services.recorder import measures
-from services.recorder.intake import Intake
+from services.recorder.intake import Intake, leave_ids_unread
 from services.recorder.retention import Retention
 from services.recorder.settings import RecorderSettings
 from services.recorder.writer import Delivery, Writer, Written
@@ -35,6 +35,7 @@ class Recorder:
     """Records every stream that `subjects` names for it, until cancelled."""
 
     def __init__(self, bus: Bus, health: Health, settings: RecorderSettings) -> None:
+        leave_ids_unread(bus.client)
         self._bus = bus
         self._health = health
         self._settings = settings

@@ -76,7 +76,7 @@ def _rollup(table: str, bucket: str) -> str:
 )"""
 
 
-_ROLLUPS = ", ".join(
+_ROLLUPS: Final = ", ".join(
     (
         _rollup("equity_minute", "date_bin('1 minute', time, '2000-01-03 00:00:00+00')"),
         _rollup("equity_hour", "date_bin('1 hour', time, '2000-01-03 00:00:00+00')"),
@@ -87,6 +87,29 @@ _ROLLUPS = ", ".join(
         ),
     )
 )
+
+_ROLLED_UP = ("trader", "run_id", "seq", "time", "equity", "max_drawdown")
+ROLLED_UP: Final = tuple((*ENVELOPE, "body", *FIELDS["equity"]).index(name) for name in _ROLLED_UP)
+"""The places in an equity row that `ROLL_UP` takes."""
+
+ROLL_UP: Final = f"""
+WITH new AS MATERIALIZED (SELECT * FROM {
+    _given(
+        {
+            name: _ENVELOPE_TYPES.get(name, "numeric" if name in FIELDS["equity"] else "text")
+            for name in _ROLLED_UP
+        }
+    )
+}), {_ROLLUPS} SELECT"""
+"""The rollups of equity marks that are known to be new."""
+
+COUNT: Final = """
+INSERT INTO run_totals AS had (trader, run_id, trader_events, last_seq)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+ON CONFLICT (trader, run_id) DO UPDATE SET
+    trader_events = had.trader_events + excluded.trader_events,
+    last_seq = greatest(had.last_seq, excluded.last_seq)"""
+"""Events of the trader that are known to be new: how many in each run, and the last seq."""
 
 _TOTALS = """totalled AS (
     INSERT INTO run_totals AS had (trader, run_id, trades, wins, losses, breakevens, pnl, gross_profit,
@@ -188,9 +211,14 @@ def _same(kind: str, *fields: str) -> dict[str, str]:
     return {field: field for field in fields or FIELDS[kind]}
 
 
-def _orders(kind: str) -> Table:
+def order_columns(kind: str) -> dict[str, str]:
+    """The columns of `orders` that a type's fields fill, and the fields."""
     told = ("instrument", "purpose", "side", "kind", "amount", "price")
-    columns = {"order_no": "order"} | {field: field for field in told if field in FIELDS[kind]}
+    return {"order_no": "order"} | {field: field for field in told if field in FIELDS[kind]}
+
+
+def _orders(kind: str) -> Table:
+    columns = order_columns(kind)
     return _table(
         kind, "orders", columns, fixed={"state": f"'{kind.removeprefix('order.')}'", "detail": _BODY}
     )
@@ -239,4 +267,15 @@ DEAD_LETTER: Final = """
 INSERT INTO dead_letters (stream, stream_seq, received, subject, data, reason)
 VALUES ($1, $2, $3::text::timestamptz, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING 1"""
 
-__all__ = ["DEAD_LETTER", "JOURNAL", "JOURNAL_ONLY", "RECEIVED", "TABLES", "Table"]
+__all__ = [
+    "COUNT",
+    "DEAD_LETTER",
+    "JOURNAL",
+    "JOURNAL_ONLY",
+    "RECEIVED",
+    "ROLLED_UP",
+    "ROLL_UP",
+    "TABLES",
+    "Table",
+    "order_columns",
+]

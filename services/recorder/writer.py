@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
 from operator import itemgetter
 from typing import Final
 
 import asyncpg
 from nats.aio.msg import Msg
 
-from services.recorder import reading, statements
+from services.recorder import copying, reading, statements
 from services.recorder.reading import BODY_AT, ENVELOPE, Row
 from services.shared.errors import InvalidInput, StorageUnavailable
 
 _CONNECT_WITHIN = 5.0
 _ANSWER_WITHIN = 60.0
 _KEY: Final = itemgetter(ENVELOPE.index("time"), ENVELOPE.index("id"))
-_JOURNALLED: Final = range(len(ENVELOPE))
 
 # Of an SQLSTATE the first two: data exception, integrity constraint, program limit exceeded.
 _REFUSALS = ("22", "23", "54")
@@ -126,79 +124,107 @@ class Writer:
         return self._connection
 
     async def _write(self, connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
-        """Write it whole, or in halves where the database refuses it."""
+        """Write it quickly when all of it is new, else carefully, in halves where the database refuses."""
         try:
             async with connection.transaction():
-                return await _insert(connection, batch)
+                return await _insert(connection, batch, quickly=True)
+        except asyncpg.PostgresError as error:
+            if (error.sqlstate or "")[:2] not in _REFUSALS:
+                raise
+        return await self._write_carefully(connection, batch)
+
+    async def _write_carefully(self, connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
+        try:
+            async with connection.transaction():
+                return await _insert(connection, batch, quickly=False)
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] not in _REFUSALS:
                 raise
             if len(batch) == 1:
                 refused = batch[0]
                 refused.kind, refused.reason = DEAD, f"the database refuses it: {type(error).__name__}"
-                return await _insert(connection, batch)
+                return await _insert(connection, batch, quickly=False)
         middle = len(batch) // 2
-        first = await self._write(connection, batch[:middle])
-        second = await self._write(connection, batch[middle:])
+        first = await self._write_carefully(connection, batch[:middle])
+        second = await self._write_carefully(connection, batch[middle:])
         return Written(first.new + second.new, first.dead + second.dead, first.repeated + second.repeated)
 
 
-async def _insert(connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
-    kinds: dict[str, list[Row]] = {}
-    dead: list[Delivery] = []
-    received: dict[str, list[Row]] = {}
-    for delivery in batch:
-        kind = delivery.kind
-        if kind in statements.TABLES or kind == statements.JOURNAL_ONLY:
-            rows = kinds.get(kind)
-            if rows is None:
-                kinds[kind] = rows = []
-            rows.append(delivery.row)
-        elif kind == DEAD:
-            dead.append(delivery)
-        else:
-            received.setdefault(kind, []).append((*delivery.stored(), *delivery.row))
+class _Sorted:
+    """A batch by what becomes of it: events read the fast way, the other events, commands and signals,
+    and dead letters; each in the order of its key."""
+
+    def __init__(self, batch: Sequence[Delivery], *, quickly: bool) -> None:
+        self.fresh: dict[str, list[Row]] = {}
+        self.events: dict[str, list[Row]] = {}
+        self.received: dict[str, list[Row]] = {}
+        self.dead: list[Delivery] = []
+        for delivery in batch:
+            kind, row = delivery.kind, delivery.row
+            if kind == DEAD:
+                self.dead.append(delivery)
+            elif kind in statements.RECEIVED:
+                self.received.setdefault(kind, []).append((*delivery.stored(), *row))
+            elif quickly and not (row[BODY_AT] or "").startswith("{"):
+                self.fresh.setdefault(kind, []).append(row)
+            else:
+                self.events.setdefault(kind, []).append(row)
+        for rows in (*self.fresh.values(), *self.events.values()):
+            rows.sort(key=_KEY)
+        for rows in self.received.values():
+            rows.sort(key=lambda row: (int(row[0] or 0), row[1]))
+        self.dead.sort(key=lambda letter: int(letter.stored()[0]))
+
+
+async def _insert(connection: asyncpg.Connection, batch: Sequence[Delivery], *, quickly: bool) -> Written:
+    """Write a batch, or raise what PostgreSQL says; `quickly` a repeat is refused too."""
+    parts = _Sorted(batch, quickly=quickly)
     written = Written()
-    await _insert_events(connection, kinds, written)
-    for kind, sql in statements.RECEIVED.items():
-        rows = sorted(received.get(kind, ()), key=lambda row: (int(row[0] or 0), row[1]))
-        if rows:
-            written.new[kind] = len(await connection.fetch(sql, *map(list, zip(*rows, strict=True))))
-    for letter in sorted(dead, key=lambda delivery: int(delivery.stored()[0])):
-        sequence, moment = letter.stored()
-        new = await connection.fetchval(
-            statements.DEAD_LETTER,
-            letter.stream,
-            int(sequence),
-            moment,
-            letter.subject.replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            letter.data,
-            letter.reason.replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        )
-        written.dead += 1 if new else 0
+    if parts.fresh:
+        await copying.copy_events(connection, parts.fresh)
+        written.new.update({kind: len(rows) for kind, rows in parts.fresh.items()})
+        await _fill_tables(connection, parts.fresh, but=copying.TARGETS)
+    if parts.events:
+        await _journal(connection, parts.events, written)
+        await _fill_tables(connection, parts.events)
+    for kind, rows in sorted(parts.received.items()):
+        sql = statements.RECEIVED[kind]
+        written.new[kind] = len(await connection.fetch(sql, *map(list, zip(*rows, strict=True))))
+    for letter in parts.dead:
+        written.dead += await _bury(connection, letter)
     written.repeated = len(batch) - sum(written.new.values()) - written.dead
     return written
 
 
-async def _insert_events(
-    connection: asyncpg.Connection, kinds: dict[str, list[Row]], written: Written
+async def _journal(connection: asyncpg.Connection, kinds: dict[str, list[Row]], written: Written) -> None:
+    rows = [(kind, row) for kind in sorted(kinds) for row in kinds[kind]]
+    columns = [[row[place] for _, row in rows] for place in range(len(ENVELOPE))]
+    types = [kind for kind, _ in rows]
+    bodies = [row[BODY_AT] for _, row in rows]
+    for new in await connection.fetch(statements.JOURNAL, *columns, types, bodies):
+        written.new[new["type"]] += new["count"]
+
+
+async def _fill_tables(
+    connection: asyncpg.Connection, kinds: dict[str, list[Row]], but: Container[str] = ()
 ) -> None:
-    if not kinds:
-        return
-    columns: dict[str, list[tuple[str | None, ...]]] = {}
     for kind in sorted(kinds):
-        rows = kinds[kind]
-        rows.sort(key=_KEY)
-        columns[kind] = list(zip(*rows, strict=True))
-    journal = [list(chain.from_iterable(made[place] for made in columns.values())) for place in _JOURNALLED]
-    types = list(chain.from_iterable([kind] * len(kinds[kind]) for kind in columns))
-    bodies = list(chain.from_iterable(made[BODY_AT] for made in columns.values()))
-    for row in await connection.fetch(statements.JOURNAL, *journal, types, bodies):
-        written.new[row["type"]] = row["count"]
-    for kind, made in columns.items():
         table = statements.TABLES.get(kind)
-        if table is not None:
-            await connection.execute(table.sql, *(made[place] for place in table.places))
+        if table is not None and kind not in but:
+            columns = list(zip(*kinds[kind], strict=True))
+            await connection.execute(table.sql, *(columns[place] for place in table.places))
+
+
+async def _bury(connection: asyncpg.Connection, letter: Delivery) -> int:
+    """Keep a dead letter; 1 when it is new."""
+    sequence, moment = letter.stored()
+    subject, reason = (
+        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in (letter.subject, letter.reason)
+    )
+    new = await connection.fetchval(
+        statements.DEAD_LETTER, letter.stream, int(sequence), moment, subject, letter.data, reason
+    )
+    return 1 if new else 0
 
 
 __all__ = ["DEAD", "Delivery", "Writer", "Written"]
