@@ -131,7 +131,7 @@ def check(plan: Plan, progress: Callable[[int, int], None] | None = None) -> Fin
         findings.notes.append("it never opened a trade on these prices, so the check says little")
     if not reference.steps or (findings.faults and not reference.states):
         return findings
-    if _differs(plan, reference, _fresh(plan), 0, len(reference.steps), findings, "run a second time"):
+    if _differs(reference, _fresh(plan), 0, len(reference.steps), findings, "run a second time"):
         findings.notes.append("the comparison with restores was left out: it does not even repeat itself")
         return findings
     _restore_everywhere(plan, reference, findings, progress)
@@ -180,7 +180,6 @@ def _restored(plan: Plan, reference: _Reference, after: int) -> TradingLoop:
 
 
 def _differs(
-    plan: Plan,
     reference: _Reference,
     loop: TradingLoop,
     start: int,
@@ -221,7 +220,7 @@ def _restore_everywhere(
         when = f"restored after {reference.steps[after].time:%Y-%m-%d %H:%M}"
         loop = _restored(plan, reference, after)
         findings.restores += 1
-        if _differs(plan, reference, loop, after + 1, end, findings, when):
+        if _differs(reference, loop, after + 1, end, findings, when):
             return
         if progress is not None and not after % 64:
             progress(after, count)

@@ -176,8 +176,7 @@ class ReplayFeed:
         for channel, track in enumerate(self._bars):
             until = self._order.count(channel, 0, self._bounds[cursor])
             since = max(0, until - count)
-            rows = track.bars(since)
-            found += [(bar.end, channel, bar) for _, bar in zip(range(until - since), rows, strict=False)]
+            found += [(bar.end, channel, bar) for bar in track.bars(since, until)]
         return [MarketStep(end, (bar,)) for end, _, bar in sorted(found, key=lambda item: item[:2])]
 
 

@@ -55,11 +55,12 @@ class Track:
             times.extend(self.known_array.slice(begin, _CHUNK).to_pylist())
         return times
 
-    def bars(self, start: int = 0) -> Iterator[Bar]:
-        """The bars from row `start` on."""
+    def bars(self, start: int = 0, stop: int | None = None) -> Iterator[Bar]:
+        """The bars from row `start` on, up to row `stop`."""
         name, epoch, step = self.instrument, EPOCH, timedelta
-        for begin in range(start, len(self), _CHUNK):
-            count = min(_CHUNK, len(self) - begin)
+        until = len(self) if stop is None else stop
+        for begin in range(start, until, _CHUNK):
+            count = min(_CHUNK, until - begin)
             columns = [
                 column.slice(begin, count).to_pylist()
                 for column in (self._starts, self.known_array, *self._sides)
