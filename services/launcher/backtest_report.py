@@ -127,8 +127,9 @@ def ambiguity(result: Result) -> str:
     if other is None:
         return "No bar held both the stop and the target of a trade."
     mine = result.statistics
+    bars = "1 bar" if result.ambiguous == 1 else f"{result.ambiguous} bars"
     return (
-        f"{result.ambiguous} bars held stop and target both; the stop was taken: pnl {mine.pnl:,.2f}"
+        f"{bars} held stop and target both; the stop was taken: pnl {mine.pnl:,.2f}"
         f"{_in_r(mine.expectancy_r)}. With the target first: pnl {other.pnl:,.2f}{_in_r(other.expectancy_r)}."
     )
 
