@@ -19,7 +19,7 @@ import httpx
 from services.launcher.ports import free_port
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Runs of any length, written straight into the database as the recorder leaves them.
 
-For tests and benchmarks of what reads. The equity curve is a slow wave on a slope with noise of its own,
-so that every bucket has a peak and a trough; totals and rollups are worked out from the rows.
+For tests and benchmarks of what reads. The equity curve is a wave on a slope, so that every hour has its
+peak and trough; totals and rollups are worked out from the rows.
 """
 
 from __future__ import annotations
@@ -32,16 +32,28 @@ _RUN = """
 insert into runs (run_id, trader, terms, started, recorded_started, phase, phase_seq, ended)
 values ($1, $2, $3::jsonb, $4, $6, 'COMPLETED', 1, $5)"""
 
-# One mark a step; seq leaves room for the trades between them.
-_EQUITY = """
+# Equity rises and falls by 60 every 97 marks and each wave begins 0.02 higher, so that a mark's peak and
+# drawdowns are known from its number alone: ten million marks need no sorting.
+_WAVE, _HALF = 97, 48
+
+
+def _equity(step: str) -> str:
+    """The equity at mark number `step`, as SQL."""
+    share = f"least({step} % {_WAVE}, {2 * _HALF} - {step} % {_WAVE})"
+    return f"(10000 + ({step}) / {_WAVE} * 0.02 + {share} * 1.25)"
+
+
+_EQUITY = f"""
 insert into equity (time, id, trader, run_id, emitter, seq, recorded,
                     step, balance, unrealised, equity, peak, drawdown, max_drawdown, open_risk)
-select time, gen_random_uuid(), $1, $2, 'trader', i * 2, $6::timestamptz,
-       i, equity, 0, equity, peak, peak - equity, 100, 0
-from (select i, $3::timestamptz + i * $4::interval as time, equity, max(equity) over (order by i) as peak
-      from (select i, round((10000 + i * 0.001 + 80 * sin(i / 700.0) + (i::bigint * 7919 % 97) / 10.0)::numeric, 2)
-                   as equity
-            from generate_series(1, $5::int) as i) as walk) as marked"""
+select $3::timestamptz + i * $4::interval, gen_random_uuid(), $1, $2, 'trader', i * 2, $6::timestamptz,
+       i, equity, 0, equity, peak, peak - equity, case when wave = 0 then peak - equity else 60 end, 0
+from (select i, equity, wave, case
+             when falling then 10000 + wave * 0.02 + 60
+             when wave > 0 then greatest(equity, 10000 + (wave - 1) * 0.02 + 60)
+             else equity end as peak
+      from (select i, {_equity("i")} as equity, i / {_WAVE} as wave, i % {_WAVE} > {_HALF} as falling
+            from generate_series(1::bigint, $5::bigint) as i offset 0) as wave) as marked"""
 
 _TRADES = """
 insert into trades (time, id, trader, run_id, emitter, seq, recorded,
@@ -66,8 +78,8 @@ from trades where run_id = $1"""
 _ROLLUP = """
 insert into equity_{level} (trader, run_id, bucket, first_seq, first_equity, last_seq, last_equity, low, high,
                             max_drawdown, points)
-select trader, run_id, {bucket} as bucket, min(seq), (array_agg(equity order by seq))[1],
-    max(seq), (array_agg(equity order by seq desc))[1], min(equity), max(equity), max(drawdown), count(*)
+select trader, run_id, {bucket} as bucket, min(seq), {first}, max(seq), {last}, min(equity), max(equity),
+    max(max_drawdown), count(*)
 from equity where run_id = $1 group by trader, run_id, {bucket}"""
 _BUCKETS = {
     "minute": "date_trunc('minute', time, 'UTC')",
@@ -110,6 +122,7 @@ async def record_run(
     )
     await connection.execute(_OPENINGS, run_id, timeout=timeout)
     for level, bucket in _BUCKETS.items():
-        sql = _ROLLUP.format(level=level, bucket=bucket)
+        first, last = _equity("(min(seq) / 2)"), _equity("(max(seq) / 2)")
+        sql = _ROLLUP.format(level=level, bucket=bucket, first=first, last=last)
         await connection.execute(sql, run_id, timeout=timeout)
     await connection.execute(_TOTALS, run_id, marks * 2 + 1, timeout=timeout)

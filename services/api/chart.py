@@ -28,13 +28,13 @@ MOST_POINTS = 5000
 _ROWS_A_POINT = 4
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(2200, 1, 1, tzinfo=UTC)
-_MARKS = "select time, step, equity::float8 as equity, drawdown::float8 as drawdown from equity"
+_MARKS = "select time, step, equity::float8 as equity, drawdown::float8 as drawdown, peak::float8 as peak from equity"
 _FIRST = _MARKS + " where run_id = $1 and time >= $2 order by time, seq limit 1"
 _LAST = _MARKS + " where run_id = $1 and time < $2 order by time desc, seq desc limit 1"
 _RAW = _MARKS + " where run_id = $1 and time >= $2 and time < $3 order by time, seq"
 _ROLLUP = (
     "select bucket, first_equity::float8 as first, low::float8 as low, high::float8 as high,"
-    " last_equity::float8 as last, max_drawdown::float8 as drawdown from equity_{level}"
+    " last_equity::float8 as last, max_drawdown::float8 as max_drawdown from equity_{level}"
     " where trader = $1 and run_id = $2 and bucket >= $3 and bucket <= $4 order by bucket"
 )
 _LENGTHS: dict[Level, timedelta] = {
@@ -46,7 +46,8 @@ _LENGTHS: dict[Level, timedelta] = {
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """A stretch of time: where equity began, how low and high it went, where it ended."""
+    """A stretch of time: where equity began, how low and high it went, where it ended, and the deepest
+    drawdown of the run up to its end."""
 
     start: datetime
     end: datetime
@@ -54,7 +55,7 @@ class Candle:
     low: float
     high: float
     last: float
-    drawdown: float
+    max_drawdown: float
 
 
 EMPTY = ChartAnswer(
@@ -85,7 +86,7 @@ async def chart(
     edges = [_bucket(level, moment) for moment in (first["time"], last["time"])]
     rows = await connection.fetch(_ROLLUP.format(level=level), run.trader, run.run_id, *edges)
     candles = [_candle(level, *row) for row in rows]
-    made = list(unfold(merge(candles, points // 4), first["time"], last["time"]))
+    made = list(unfold(merge(candles, points // 4), first["time"], last["time"], first["peak"]))
     if made:  # the ends are known to the moment
         made[0] = (first["time"], *made[0][1:])
         made[-1] = (last["time"], last["equity"], last["drawdown"])
@@ -128,15 +129,19 @@ def merge(candles: Sequence[Candle], most: int) -> list[Candle]:
             min(candle.low for candle in share),
             max(candle.high for candle in share),
             share[-1].last,
-            max(candle.drawdown for candle in share),
+            share[-1].max_drawdown,
         )
         for share in _shares(candles, max(most, 1))
     ]
 
 
-def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime) -> Iterator[Point]:
+def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime, peak: float) -> Iterator[Point]:
     """Each candle as its path: down to the low and up to the high when it rose, the other way round when
-    it fell; what repeats is left out."""
+    it fell; what repeats is left out.
+
+    Drawdowns count from `peak` before the first candle on. Which came first within a candle is not known,
+    so a low's is from the highest so far, and never more than the run's deepest by then.
+    """
     for candle in candles:
         quarter = (candle.end - candle.start) / 4
         rose = candle.last >= candle.first
@@ -147,9 +152,10 @@ def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime) -> I
         )
         before: float | None = None
         for place, equity in enumerate(path):
+            peak = max(peak, candle.high if equity == candle.low else equity)
             if equity != before:
                 moment = min(max(candle.start + place * quarter, earliest), latest)
-                yield moment, equity, candle.drawdown
+                yield moment, equity, min(round(peak - equity, 8), candle.max_drawdown)
             before = equity
 
 
