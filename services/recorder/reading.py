@@ -45,7 +45,7 @@ _QUOTED: dict[Any, str] = {
     Money: f"-?{_DECIMAL}",
     Price: f"-?{_DECIMAL}",
     Amount: _DECIMAL,
-    Ratio: f"-?{_DECIMAL}",
+    Ratio: "-?" + _DECIMAL.replace("12", "18"),
     Name: _NAME,
     Text: _TEXT + "{0,2000}",
     datetime: _TIME,
