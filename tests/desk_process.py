@@ -1,0 +1,152 @@
+"""A whole desk as a person starts it: `desk up` in a process of its own, and the command line beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+SERVICES = ("trader", "risk", "recorder", "api")
+
+
+class DeskProcess:
+    """`desk up` on a data directory. Ports are whatever is free."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = folder.parent / f"{folder.name}.log"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("DESK_")},
+            "DESK_DATA_DIR": str(folder),
+        }
+
+    def start(self, patience: float = 120) -> None:
+        """Start it and wait until its API is healthy."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.launcher", "up", "--no-browser", *self._options],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.until(lambda: self._healthy, patience, "the desk is healthy")
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+        self._process = None
+
+    def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a `desk` command against it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services.launcher", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"desk {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def get(self, path: str) -> Any:
+        """The JSON answer of the API; raises httpx.HTTPError, or OSError while there is no desk."""
+        notice = json.loads((self.folder / "desk.json").read_text())
+        token = (self.folder / "secrets" / "token").read_text().strip()
+        answer = httpx.get(notice["api_url"] + path, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+        answer.raise_for_status()
+        return answer.json()
+
+    @property
+    def _healthy(self) -> bool:
+        try:
+            return bool(self.get("/api/health")["status"] == "ok")
+        except (OSError, ValueError, KeyError, httpx.HTTPError):
+            return False
+
+    def status(self) -> dict[str, Any]:
+        """`GET /api/status`, asked until it answers."""
+        found: list[dict[str, Any]] = []
+
+        def answered() -> bool:
+            try:
+                found.append(self.get("/api/status"))
+            except (OSError, ValueError, httpx.HTTPError):
+                return False
+            return True
+
+        self.until(answered, 120, "the API answers")
+        return found[-1]
+
+    def info(self) -> dict[str, Any]:
+        """`desk info --json`."""
+        found: dict[str, Any] = json.loads(self.cli("info", "--json").stdout)
+        return found
+
+    def pid(self, service: str) -> int | None:
+        """The process of a service now, or None while it has none."""
+        try:
+            number = int(json.loads((self.folder / "run" / f"{service}.json").read_text())["pid"])
+            os.kill(number, 0)
+        except (OSError, ValueError, KeyError):
+            return None
+        return number
+
+    def kill(self, service: str, how: signal.Signals = signal.SIGKILL) -> bool:
+        """Send a service a signal; whether there was one to send it to."""
+        number = self.pid(service)
+        if number is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, how)
+            return True
+        return False
+
+    def until(self, holds: Callable[[], bool], patience: float, what: str) -> None:
+        """Poll until something holds; fails with the desk's log when it does not in time."""
+        deadline = time.monotonic() + patience
+        while not holds():
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"not within {patience} s: {what}\n{self._log.read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def until_finished(self, patience: float) -> dict[str, Any]:
+        """Wait for the end of the deployment and return its last status."""
+        self.until(lambda: self.status().get("finished") is not None, patience, "the run ends")
+        return self.status()
+
+    def trades(self, out: Path) -> bytes:
+        """The trades file of the last deployment."""
+        self.cli("trades", "--csv", str(out))
+        return out.read_bytes()
+
+
+@contextlib.contextmanager
+def desk(folder: Path, *options: str) -> Iterator[DeskProcess]:
+    """A running desk, stopped at the end."""
+    process = DeskProcess(folder, *options)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.stop()

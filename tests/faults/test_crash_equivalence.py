@@ -1,0 +1,114 @@
+"""Promises 3 and 5: a replay through the desk equals the backtest byte for byte, whatever is killed.
+
+The real desk, as `desk up` starts it, against `desk backtest` on the same file and with the same settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.msg import Msg
+
+from services.shared.events import EquityMarked, decode
+from services.trader.feeds.replay import sample_path
+from tests.desk_process import ROOT, SERVICES, DeskProcess, desk
+
+SEED = 20_261_122
+KILLS = 24
+BARS = 5000
+DENYING: Sequence[str] = ("--strategy", "donchian", "--risk-per-trade", "70", "--set", "trail_atr=0")
+LIMITS = {"drawdown": "600"}
+
+
+def backtest(out: Path, options: Sequence[str]) -> bytes:
+    """The trades file of a backtest on the sample."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "services.launcher", "backtest", "--data", str(sample_path())),
+            *("--trades", str(out), "--json", *options),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    return out.read_bytes()
+
+
+def limit_options(folder: Path) -> list[str]:
+    """`--limits FILE` with limits that deny some orders and at last halt."""
+    path = folder / "limits.json"
+    path.write_text(json.dumps(LIMITS))
+    return ["--limits", str(path)]
+
+
+async def kill_at_random(running: DeskProcess, chance: random.Random, kills: int) -> int:
+    """Kill a service at each of `kills` random places of the run; how many died."""
+    reached = asyncio.Condition()
+    step = 0
+
+    async def hear(message: Msg) -> None:
+        nonlocal step
+        body = decode(message.data).body
+        assert isinstance(body, EquityMarked)
+        async with reached:
+            step = max(step, body.step)
+            reached.notify_all()
+
+    client = await nats.connect(running.info()["nats_url"], inbox_prefix=b"_INBOX_operator")
+    await client.subscribe("equity.main", cb=hear)
+    died = 0
+    for place in sorted(chance.sample(range(BARS * 19 // 20), kills)):
+        async with reached, asyncio.timeout(300):
+            await reached.wait_for(lambda place=place: step >= place)  # type: ignore[misc]
+        # Not always right behind a mark: anywhere within a step, and while another is starting.
+        await asyncio.sleep(chance.uniform(0, 0.02))
+        died += running.kill(chance.choice(SERVICES))
+    await client.close()
+    return died
+
+
+@pytest.mark.timeout(900)
+def test_a_replay_of_all_bars_equals_the_backtest_byte_for_byte(tmp_path: Path) -> None:
+    expected = backtest(tmp_path / "backtest.csv", ())
+    with desk(tmp_path / "desk", "--speed", "0") as running:
+        running.cli("deploy", "--strategy", "donchian")
+        status = running.until_finished(300)
+        assert status["phase"] == "COMPLETED"
+        assert running.trades(tmp_path / "desk.csv") == expected
+    assert expected.count(b"\n") > 100
+
+
+@pytest.mark.timeout(900)
+def test_a_run_with_denials_and_a_halt_equals_the_backtest_byte_for_byte(tmp_path: Path) -> None:
+    expected = backtest(tmp_path / "backtest.csv", [*DENYING, *limit_options(tmp_path)])
+    with desk(tmp_path / "desk", "--speed", "0") as running:
+        running.cli("limits", *(f"{name}={value}" for name, value in LIMITS.items()), "--reason", "test")
+        running.cli("deploy", *DENYING)
+        status = running.until_finished(300)
+        assert status["phase"] == "HALTED"
+        assert running.trades(tmp_path / "desk.csv") == expected
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("denying", [False, True], ids=["plain", "denied and halted"])
+async def test_a_replay_whose_processes_are_killed_equals_the_backtest(tmp_path: Path, denying: bool) -> None:
+    options = DENYING if denying else ("--strategy", "donchian")
+    expected = backtest(tmp_path / "backtest.csv", [*options, *(limit_options(tmp_path) if denying else ())])
+    chance = random.Random(SEED + denying)
+    with desk(tmp_path / "desk", "--speed", "0") as running:
+        if denying:
+            running.cli("limits", *(f"{name}={value}" for name, value in LIMITS.items()), "--reason", "test")
+        running.cli("deploy", *options)
+        died = await kill_at_random(running, chance, KILLS)
+        running.until_finished(600)
+        assert running.trades(tmp_path / "desk.csv") == expected
+    assert died >= 20
