@@ -103,6 +103,7 @@ class Desk:
         self._api_port = wanted or USUAL_API_PORT
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._make_keepers(self._secrets)
+        self._postgres.port = self._free(self._postgres.port)
         self._tell()
         self._starting = [
             asyncio.create_task(self._bring_up_nats(), name="bring-up-nats"),
@@ -206,11 +207,20 @@ class Desk:
                 await asyncio.sleep(backoff.after(0))
         self.keepers["postgres"].start()
         await self.keepers["postgres"].was_ready.wait()
+        await self._mind_other_port()
         while not await self._migrate():  # noqa: ASYNC110 - it is tried again, not watched
             await asyncio.sleep(backoff.after(0))
         await self.keepers["nats"].was_ready.wait()
         await self._starting[0]
         self.keepers["recorder"].start()
+
+    async def _mind_other_port(self) -> None:
+        """The API starts before PostgreSQL has its port for good: where it was told another, start it again."""
+        api = self.keepers["api"].child
+        if isinstance(api, ServiceProcess):
+            told = api.settings.get("DESK_DATABASE_URL")
+            if told is not None and told != self._postgres.dsn("api"):
+                await asyncio.to_thread(api.stop, _STOP_WITHIN)
 
     async def _migrate(self) -> bool:
         log_path = self.data.logs / "migrate.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -12,17 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from services.launcher.supervisor import Keeper
-from services.shared.events import (
-    AlertRaised,
-    Event,
-    LimitsChanged,
-    StatusChanged,
-    TradeClosed,
-    TradeOpened,
-)
 
 _QUIET_FOR = 5.0
-_SEVERITY = {"INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
 _STATES = {"running": "[green]running[/]", "starting": "[yellow]starting[/]", "down": "[red]down[/]"}
 _WHAT = {
     "nats": "carries and keeps every event",
@@ -76,38 +68,9 @@ class Screen:
         elif keeper.state == "running" and keeper.restarts > 0:
             self._console.print(f"[green]✔[/] {keeper.name} is back")
 
-    def event(self, event: Event) -> None:
-        """The line of an event, where it has one."""
-        line = describe(event)
-        if line is not None:
-            when = event.envelope.time.strftime("%Y-%m-%d %H:%M")
-            self._console.print(f"[dim]{when}[/]  {line}")
+    def line(self, when: datetime, text: str) -> None:
+        """One event, as `lines.describe` put it, at its run's time."""
+        self._console.print(f"[dim]{when:%Y-%m-%d %H:%M}[/]  {text}")
 
 
-def describe(event: Event) -> str | None:
-    """One line, in rich's markup, for a trade, an alert, a phase or a limit; None for the rest."""
-    body = event.body
-    if isinstance(body, TradeOpened):
-        return (
-            f"[cyan]opened[/]  {body.side:<5} {body.amount:f} {body.instrument} at {body.entry_price}, "
-            f"stop {body.stop}, risking {body.initial_risk}"
-        )
-    if isinstance(body, TradeClosed):
-        colour = {"win": "green", "loss": "red"}.get(body.outcome, "white")
-        r = "" if body.r_multiple is None else f" ({body.r_multiple:.2f} R)"
-        return (
-            f"[{colour}]closed[/]  {body.side:<5} {body.amount:f} {body.instrument} at {body.exit_price} "
-            f"by {body.exit_reason}: [{colour}]{body.pnl:+}[/]{r}, balance {body.equity}"
-        )
-    if isinstance(body, AlertRaised):
-        colour = _SEVERITY.get(body.severity, "white")
-        return f"[{colour}]{body.severity.lower()}[/]  {escape(body.text)} [dim]{escape(body.action)}[/]"
-    if isinstance(body, StatusChanged):
-        why = f": {escape(body.reason)}" if body.reason else ""
-        return f"[magenta]status[/]  {body.previous} → {body.phase}{why}"
-    if isinstance(body, LimitsChanged):
-        return f"[yellow]limits[/]  {body.action} by {escape(body.by)}: {escape(body.reason)}"
-    return None
-
-
-__all__ = ["Screen", "describe"]
+__all__ = ["Screen"]

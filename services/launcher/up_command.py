@@ -23,8 +23,6 @@ from services.launcher.screen import Screen
 from services.launcher.service_process import probe
 from services.shared.bus import Bus
 from services.shared.errors import DeskError, InvalidInput, Refused
-from services.shared.events import decode
-from services.shared.service import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -118,10 +116,15 @@ async def _until_healthy(desk: Desk) -> None:
 
 async def _live_lines(data: DataDir, desk: Desk, screen: Screen) -> None:
     """A line for each trade, alert, phase and limit, as they are published."""
+    from services.launcher.lines import describe
+    from services.shared.events import decode
 
     async def show(message: Msg) -> None:
         with contextlib.suppress(InvalidInput):
-            screen.event(decode(message.data))
+            event = decode(message.data)
+            line = describe(event)
+            if line is not None:
+                screen.line(event.envelope.time, line)
 
     password = data.read_secret(nats_file("operator"))
     try:
@@ -177,7 +180,14 @@ def up(data: DataDir, options: DeskOptions, *, demo: bool, browser: bool) -> Non
     os.umask(0o077)
     data.make()
     with (data.logs / "launcher.log").open("a", buffering=1) as out:
-        configure_logging("launcher", file=out)
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(),
+            ],
+            logger_factory=structlog.PrintLoggerFactory(out),
+        )
         asyncio.run(run_desk(data, options, demo=demo, browser=browser))
 
 

@@ -26,9 +26,9 @@ from pydantic import (
 from services.shared.errors import InvalidInput
 from services.shared.events import Count, Name, Reason, Text, explain
 from services.shared.money import Money, Price, Ratio
+from services.shared.verbs import VERBS as VERBS
+from services.shared.verbs import Verb as Verb
 
-Verb: TypeAlias = Literal["deploy", "pause", "resume", "stop", "halt", "reset"]
-VERBS: tuple[Verb, ...] = ("deploy", "pause", "resume", "stop", "halt", "reset")
 StopMode: TypeAlias = Literal["flatten", "graceful", "freeze"]
 
 CommandId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.shared.commands import VERBS
+from services.shared.verbs import VERBS
 
 DEFAULT_TRADER = "main"
 
