@@ -76,6 +76,7 @@ class Inbox:
         self.pending: asyncio.Queue[StoredCommand | StoredSignal] = asyncio.Queue()
         self.arrived = asyncio.Event()
         self.blocked: str | None = None
+        self.blocked_since = 0.0
         self.on_block: Callable[[str], None] = _ignore
         self.stops_waiting = 0
 
@@ -105,8 +106,9 @@ class Inbox:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._service.stop(), 1)
 
-    async def catch_up(self) -> None:
-        """Read everything stored so far. Raises BusError."""
+    async def catch_up(self) -> bool:
+        """Read everything stored so far; whether there was anything. Raises BusError."""
+        before = (self._commands_seq, self._signals_seq)
         async for message in self._bus.read(
             subjects.COMMANDS, after=self._commands_seq, subject=f"command.{self._trader}.>"
         ):
@@ -122,22 +124,25 @@ class Inbox:
             self._signals_seq = message.seq
             self.pending.put_nowait(_signal(message))
             self.arrived.set()
+        return before != (self._commands_seq, self._signals_seq)
 
     async def run(self) -> None:
         """Read what is stored, whenever something is heard and each second, for ever."""
+        retries: tuple[float, ...] = (0.0,)
         while True:
-            for pause in _RETRIES:
+            self._heard.clear()
+            for pause in retries:
                 await asyncio.sleep(pause)
-                before = (self._commands_seq, self._signals_seq)
                 try:
-                    await self.catch_up()
+                    if await self.catch_up():
+                        break
                 except BusError as error:
                     log.warning("commands_unreadable", detail=str(error))
-                if not self._heard.is_set() or before != (self._commands_seq, self._signals_seq):
-                    break
-            self._heard.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
+            retries = (0.0,)
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), _LOOK_EVERY)
+                # A plain copy comes before its twin is on disk.
+                retries = _RETRIES
 
     def take(self) -> StoredCommand | StoredSignal | None:
         """The next in order, or None."""
@@ -162,6 +167,8 @@ class Inbox:
     async def _on_copy(self, message: Msg) -> None:
         verb = message.subject.rpartition(".")[2]
         if message.subject.startswith("command.") and verb in _BLOCKING:
+            if self.blocked is None:
+                self.blocked_since = asyncio.get_running_loop().time()
             self.blocked = verb
             self.on_block(verb)
         self._heard.set()

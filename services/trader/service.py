@@ -41,6 +41,7 @@ _SNAPSHOT_EVERY = 250
 _SHOW_EVERY = 1.0
 _GUARD_SILENT_AFTER = 5.0
 _UNGUARDED_WAIT = 0.5
+_STORED_WITHIN = 5.0
 
 
 class Trader:
@@ -61,10 +62,12 @@ class Trader:
         self._latch: Latch | None = None
         self._shown: Deployment | None = None
         self._shown_at = 0.0
+        self._shown_essence: tuple[Any, ...] = ()
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[None]] = set()
         self._guard_heard = 0.0
         self._guard_lost = False
+        self._block_told = False
         self._inbox: Inbox
 
     async def run(self) -> None:
@@ -76,21 +79,30 @@ class Trader:
         )
         self._guard_heard = asyncio.get_running_loop().time()
         await self._bus.subscribe("heartbeat.risk.*", self._on_guard_heartbeat)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._outbox.run())
-            tasks.create_task(beat(self._bus, self._health, "trader", self._settings.trader))
-            await self._patiently(self._inbox.catch_up)
-            await self._inbox.open()
-            tasks.create_task(self._inbox.run())
-            await self._show()
-            self._health.ready()
-            log.info("ready", trader=self._settings.trader, resumed=self._run.run_id if self._run else None)
-            while True:
-                await self._take_commands()
-                if self._run is None:
-                    await self._inbox.wait()
-                else:
-                    await self._drive(self._run)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._outbox.run())
+                tasks.create_task(beat(self._bus, self._health, "trader", self._settings.trader))
+                await self._patiently(self._inbox.catch_up)
+                await self._inbox.open()
+                tasks.create_task(self._inbox.run())
+                await self._show()
+                self._health.ready()
+                log.info(
+                    "ready", trader=self._settings.trader, resumed=self._run.run_id if self._run else None
+                )
+                await self._trade()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _trade(self) -> None:
+        """Commands first, then the run they made; for ever."""
+        while True:
+            await self._take_commands()
+            if self._run is None:
+                await self._inbox.wait()
+            else:
+                await self._drive(self._run)
 
     def _restore(self, kept: Snapshot | None) -> None:
         if kept is None:
@@ -142,8 +154,6 @@ class Trader:
             if run.loop.finished:
                 break
             await self._apply(run, step)
-            if self._inbox.arrived.is_set():
-                await self._take_commands()
             await self._show()
         while not run.loop.finished:
             await self._apply(run, EndOfData())
@@ -153,11 +163,15 @@ class Trader:
 
     async def _until_due(self, run: Run, pace: Pace, step: MarketStep) -> None:
         """Wait for the step's moment, carrying out commands as they come."""
+        if run.lockstep:
+            await self._take_commands()
+            return
         loop = asyncio.get_running_loop()
         due = pace.due(step.time, loop.time())
         while not run.loop.finished:
             await self._take_commands()
             await self._watch_guard(run)
+            await self._watch_block(run)
             left = due - loop.time()
             if left <= 0:
                 return
@@ -291,15 +305,11 @@ class Trader:
 
     async def _show(self, *, finished: bool = False) -> None:
         """Put desired and actual state where the API reads it: on every change, and each second."""
-        shown = self._between.deployment(self._situation(), finished=finished, now=_now())
-        if shown is None:
-            return
         at = asyncio.get_running_loop().time()
-        same = self._shown is not None and _essence(self._shown) == _essence(shown)
-        if same and not finished and at - self._shown_at < _SHOW_EVERY:
+        essence = self._essence(finished)
+        if essence == self._shown_essence and (self._run is None or at - self._shown_at < _SHOW_EVERY):
             return
-        if same and not finished and self._run is None:
-            return
+        shown = self._between.deployment(self._situation(), finished=finished, now=_now())
         try:
             await self._bus.put(
                 subjects.DEPLOYMENTS, self._settings.trader, shown.model_dump_json(exclude_none=True).encode()
@@ -307,7 +317,15 @@ class Trader:
         except BusError as error:
             log.warning("state_not_shown", detail=str(error))
             return
-        self._shown, self._shown_at = shown, at
+        self._shown, self._shown_at, self._shown_essence = shown, at, essence
+
+    def _essence(self, finished: bool) -> tuple[Any, ...]:
+        """What a reader must not see late."""
+        run = self._run
+        if run is None:
+            return (self._latch,)
+        state = run.loop.engine.state
+        return run.run_id, state.phase, state.paused, run.loop.engine.settled, finished
 
     def _situation(self) -> Situation:
         return Situation(self._run, self._latch, self._shown)
@@ -398,13 +416,21 @@ class Trader:
             )
             await self._apply(run, notice)
 
+    async def _watch_block(self, run: Run) -> None:
+        """A stop was heard and has not been stored: nothing enters meanwhile, and a person must know."""
+        waiting = self._inbox.blocked is not None and self._inbox.pending.empty()
+        late = waiting and asyncio.get_running_loop().time() - self._inbox.blocked_since > _STORED_WITHIN
+        if late and not self._block_told:
+            text = f"A {self._inbox.blocked} was heard and has not been stored: entries are blocked, nothing is closed."
+            action = (
+                "Say it again with `desk stop` or `desk halt`; if that is refused, `desk doctor` says why."
+            )
+            await self._apply(run, Notice("CRITICAL", "stop_not_stored", text, action))
+        self._block_told = late
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _essence(shown: Deployment) -> tuple[Any, ...]:
-    return shown.phase, shown.run_id, shown.paused, shown.holding, shown.finished, shown.reason
 
 
 async def serve(settings: TraderSettings, health: Health) -> None:

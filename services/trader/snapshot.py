@@ -107,6 +107,9 @@ class SnapshotStore:
         data = snapshot.model_dump_json().encode()
         if len(data) > LIMIT * 4:
             raise DeskError(f"the snapshot is {len(data)} bytes: a strategy's state must be small")
+        if or_disk and not self._bus.connected:
+            self._write_file(data)
+            return False
         try:
             self._revision = await self._bus.put(subjects.SNAPSHOTS, self._key, data, revision=self._revision)
         except Conflict:
