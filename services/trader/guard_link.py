@@ -18,6 +18,7 @@ from services.shared.bus import Bus
 from services.shared.commands import RiskAnswer
 from services.shared.errors import NoAnswer
 from services.shared.events import wire_time
+from services.shared.market import Quote
 from services.shared.money import exact
 from services.shared.verdicts import Answer, StepReport
 from services.trader.journal import Message
@@ -49,16 +50,12 @@ class GuardLink:
                 "mode": report.mode,
                 "time": wire_time(report.time),
                 "judge": [intent.order for intent in report.judge],
-                "quotes": {
-                    name: {
-                        "bid": format(exact(quote.bid), "f"),
-                        "ask": format(exact(quote.ask), "f"),
-                        "time": wire_time(quote.time),
-                    }
-                    for name, quote in report.quotes.items()
-                },
+                "quotes": {name: _sides(quote) for name, quote in report.quotes.items()},
                 "rates": {currency: format(rate, "f") for currency, rate in report.rates.items()},
-                "fresh": [quote.instrument for quote in report.prices],
+                "fresh": [quote.instrument for quote in report.prices if quote.time >= report.time],
+                "opens": {
+                    quote.instrument: _sides(quote) for quote in report.prices if quote.time < report.time
+                },
             },
             separators=(",", ":"),
         ).encode()
@@ -93,3 +90,11 @@ class GuardLink:
                 return answer
             await asyncio.sleep(_PAUSE)
         return None
+
+
+def _sides(quote: Quote) -> dict[str, str]:
+    return {
+        "bid": format(exact(quote.bid), "f"),
+        "ask": format(exact(quote.ask), "f"),
+        "time": wire_time(quote.time),
+    }
