@@ -15,15 +15,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.queries import TradeFilter
 from services.shared.commands import Deployment
 from services.shared.errors import BusError
-from services.shared.trades_file import HEADER, line
+from services.shared.trades_file import COLUMNS, HEADER, line
 
 if TYPE_CHECKING:
     from services.api.ledger import Record
@@ -33,30 +30,7 @@ _CSV_ROWS = 500
 _PARQUET_ROWS = 10_000
 _LOOK_AGAIN = 0.05
 _OVER = frozenset({"STOPPED", "HALTED", "COMPLETED", "FAILED"})
-_SCHEMA = pa.schema(
-    [
-        ("trade_time", pa.timestamp("us", tz="UTC")),
-        ("entry_price", pa.decimal128(38, 12)),
-        ("exit_price", pa.decimal128(38, 12)),
-        ("pnl", pa.decimal128(38, 12)),
-        ("outcome", pa.string()),
-        ("r_multiple", pa.decimal128(38, 18)),
-        ("equity", pa.decimal128(38, 12)),
-        ("trade", pa.int64()),
-        ("instrument", pa.string()),
-        ("side", pa.string()),
-        ("amount", pa.decimal128(38, 12)),
-        ("entry_time", pa.timestamp("us", tz="UTC")),
-        ("stop", pa.decimal128(38, 12)),
-        ("target", pa.decimal128(38, 12)),
-        ("initial_risk", pa.decimal128(38, 12)),
-        ("commission", pa.decimal128(38, 12)),
-        ("slippage", pa.decimal128(38, 12)),
-        ("exit_reason", pa.string()),
-        ("strategy", pa.string()),
-    ]
-)
-_COLUMNS = ", ".join(_SCHEMA.names)
+_COLUMNS = ", ".join(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,23 +154,19 @@ async def as_parquet(
     ledger: Ledger, selection: Selection, wanted: TradeFilter
 ) -> AsyncGenerator[bytes, None]:
     """The same columns as Parquet with exact decimals, a row group at a time."""
+    from services.api.parquet_file import open_writer, write_group
+
     sink = _Sink()
-    writer = pq.ParquetWriter(sink, _SCHEMA, compression="zstd")
+    writer = open_writer(sink)
     try:
         async with aclosing(_batches(ledger, selection, wanted, _PARQUET_ROWS)) as batches:
             async for _, rows in batches:
                 # Building the columns takes long enough to be felt by others on this loop.
-                await asyncio.to_thread(_write_group, writer, rows)
+                await asyncio.to_thread(write_group, writer, rows)
                 yield sink.take()
     finally:
         writer.close()
     yield sink.take()
-
-
-def _write_group(writer: pq.ParquetWriter, rows: Sequence[Record]) -> None:
-    columns = zip(*(tuple(row) for row in rows), strict=True)
-    arrays = [pa.array(column, type=field.type) for field, column in zip(_SCHEMA, columns, strict=True)]
-    writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
 
 
 class _Sink(io.RawIOBase):
