@@ -24,7 +24,8 @@ _R = Decimal("0.000001")
 class Position:
     """An open round trip. `amount` is what is held now, `opened` all that was bought (or sold) to open it.
 
-    `entry_cost` and `exit_cost` are sums of amount times price in the quote currency; `realised` is booked
+    `entry_cost` and `exit_cost` are sums of amount times price in the quote currency, `held_cost` the part
+    of the first that is still held, at the average of what was held when some was left; `realised` is booked
     PnL before commission, `commission` and `slippage` costs so far, in account currency. `average` is the
     entry price as strategies see it.
     """
@@ -42,6 +43,7 @@ class Position:
     amount: Decimal = ZERO
     opened: Decimal = ZERO
     entry_cost: Decimal = ZERO
+    held_cost: Decimal = ZERO
     exited: Decimal = ZERO
     exit_cost: Decimal = ZERO
     realised: Decimal = ZERO
@@ -95,6 +97,7 @@ class Book:
         position.amount += amount
         position.opened += amount
         position.entry_cost += amount * price
+        position.held_cost += amount * price
         position.average = float(position.entry_cost / position.opened)
         self._book_costs(position, commission, slippage)
 
@@ -108,9 +111,11 @@ class Book:
         slippage: Decimal,
     ) -> None:
         """Book a fill that reduces; PnL converts at `rate` and is rounded half-even to the minor unit."""
-        gain = position.sign * (price * amount - position.entry_cost * amount / position.opened) * rate
+        share = position.held_cost * amount / position.amount
+        gain = position.sign * (price * amount - share) * rate
         booked = round_money(gain, self.currency)
         position.amount -= amount
+        position.held_cost -= share
         position.exited += amount
         position.exit_cost += amount * price
         position.realised += booked
@@ -193,9 +198,7 @@ class Book:
 def _value(position: Position, quote: Quote, rates: Rates) -> tuple[Decimal, Decimal]:
     """Unrealised PnL and the money lost from entry to stop, both unrounded, in account currency."""
     price = exact(quote.bid if position.side == "long" else quote.ask)
-    share = position.entry_cost
-    if position.amount != position.opened:
-        share = share * position.amount / position.opened
+    share = position.held_cost
     rate = rates.rate(position.instrument, price)
     gain = position.sign * (price * position.amount - share) * rate
     if position.stop is None:

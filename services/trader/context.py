@@ -84,7 +84,7 @@ class InstrumentContext:
         """Open a position from flat, or do nothing when that is not possible now."""
         name = instrument or self.instrument
         if self._why_no_entry(name) is None:
-            self._engine.orders.enter(
+            refusal = self._engine.orders.enter(
                 name,
                 side,
                 stop,
@@ -94,6 +94,8 @@ class InstrumentContext:
                 step=self._engine.state.step,
                 reason=reason,
             )
+            if refusal is not None:
+                self._engine.on_refusal(refusal)
 
     def require_entry(self) -> None:
         """Raise InvalidInput with the reason when nothing can be opened now."""

@@ -20,7 +20,6 @@ from services.shared.events import (
     AlertRaised,
     CommandOutcome,
     DeploymentTerms,
-    OrderDenied,
     Phase,
     Reason,
     StatusChanged,
@@ -168,6 +167,8 @@ class Engine:
         )
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
         self._filled = False
+        self._fills: list[Fill] = []
+        self._refusal: Reason | None = None
         self._weekend_from = self._weekend_until = _NEVER
 
     # what others may know
@@ -248,6 +249,10 @@ class Engine:
                 state.seen[bar.instrument] = state.seen.get(bar.instrument, 0) + 1
         if state.orders.working or state.orders.leaving:
             self.orders.follow_up()
+            if state.ending is not None and state.ending.mode == "flatten":
+                self.orders.flatten(state.ending.code, urgent=state.orders.urgent)
+        if self._fills:
+            self.tell_fills()
         self._watch_the_clock(step.time)
         if state.phase == "MONITORING" or (state.ending is not None and state.ending.mode == "graceful"):
             self._run_strategy(step)
@@ -258,12 +263,24 @@ class Engine:
         if fill is None:
             return
         self._filled = True
-        context = self._contexts[fill.instrument]
-        news = Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
-        try:
-            self.strategy.on_fill(context, news)
-        except Exception as error:  # noqa: BLE001 - a strategy may raise anything; the desk must get flat
-            self.on_broken(f"the strategy raised {type(error).__name__}: {error}"[:500])
+        self._fills.append(
+            Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
+        )
+        if fill.purpose == "entry":
+            for news in self.orders.take_early():
+                self.on_update(news)
+
+    def tell_fills(self) -> None:
+        """Let the strategy hear of what was filled, with the prices of now."""
+        while self._fills:
+            fill = self._fills.pop(0)
+            context = self._contexts[fill.instrument]
+            if self.state.time is not None:
+                context.time = self.state.time
+            try:
+                self.strategy.on_fill(context, fill)
+            except Exception as error:  # noqa: BLE001 - a strategy may raise anything; the desk must get flat
+                self.on_broken(f"the strategy raised {type(error).__name__}: {error}"[:500])
 
     def on_answer(self, answer: Answer) -> None:
         """The guard's verdicts on this step, and its halt if there is one."""
@@ -280,7 +297,7 @@ class Engine:
                 self.orders.approve(verdict.order, verdict.digest, state.step)
             else:
                 self.orders.deny(verdict.order, state.step, verdict.reasons, told=True)
-                self._alert_denial(verdict.reasons)
+                self.alert_denial(verdict.reasons)
 
     def on_silence(self, orders: Sequence[int], reason: Reason) -> None:
         """Nobody has judged these orders in time: silence is a no."""
@@ -329,17 +346,24 @@ class Engine:
                 )
             if signal.side != "close":
                 context.require_entry()
+            self._refusal = None
             self.strategy.on_signal(context, signal)
+            if self._refusal is not None:
+                raise InvalidInput(self._refusal.text)
         except InvalidInput as error:
             self._outcome(signal.id, "signal", "rejected", str(error))
             return
         self._outcome(signal.id, "signal", "done", "")
 
+    def on_refusal(self, reason: Reason) -> None:
+        """An entry the strategy wanted was refused by the desk itself, for its size or its levels."""
+        self._refusal = reason
+        self.alert_denial((reason,))
+
     def on_end_of_data(self) -> None:
         """Close what is open at the last price: nothing newer will come."""
-        if self.state.ending is None or not self.state.ending.frozen:
-            self._end("COMPLETED", "end", "flatten", "end_of_data", "the replay has come to its end", None)
-        self.orders.flatten("end_of_data", urgent=True)
+        self._end_by_itself("end_of_data", "the replay has come to its end", urgent=True)
+        self.orders.follow_up()
 
     def on_broken(self, reason: str) -> None:
         """Get flat and end as FAILED."""
@@ -348,10 +372,13 @@ class Engine:
             self._end("FAILED", "fail", "flatten", "failed", reason, None)
 
     def settle(self) -> None:
-        """After the news of a step: move an ending along."""
+        """After the news of a step: move an ending along; what was opened meanwhile is left again."""
         ending = self.state.ending
-        if ending is not None:
-            self._advance_ending(ending)
+        if ending is None:
+            return
+        if ending.mode == "flatten" and not self.book.positions.keys() <= self.state.orders.leaving.keys():
+            self.orders.flatten(ending.code, urgent=self.state.orders.urgent)
+        self._advance_ending(ending)
 
     def mark(self) -> None:
         """State the equity of this step."""
@@ -383,8 +410,13 @@ class Engine:
             if state.deadline is None:
                 state.deadline = open_deadline(now + timedelta(hours=float(self._hours)))
             if now >= state.deadline and (state.ending is None or state.ending.mode == "graceful"):
-                self._end("COMPLETED", "end", "flatten", "end_of_hours", "its hours are over", None)
-        if self._weekend_flat and not self.book.flat and state.ending is None and self.before_weekend(now):
+                self._end_by_itself("end_of_hours", "its hours are over", urgent=self._last_price_can_be_had)
+        if (
+            self._weekend_flat
+            and not self.settled
+            and (state.ending is None or state.ending.mode == "graceful")
+            and self.before_weekend(now)
+        ):
             self.orders.flatten("weekend", urgent=False)
 
     def before_weekend(self, now: datetime) -> bool:
@@ -429,15 +461,29 @@ class Engine:
                 "Positions are being closed. Find the cause, then `desk reset --reason ...` and deploy again.",
             )
         if mode == "flatten":
-            urgent = (command.urgent if command is not None else True) and self._market_open
+            urgent = (command.urgent if command is not None else True) and self._last_price_can_be_had
             self.orders.flatten(code, urgent=urgent)
         else:
             self.orders.cancel_entries(Reason(code=code, text=reason))
             ending.frozen = mode == "freeze"
 
+    def _end_by_itself(self, code: str, reason: str, *, urgent: bool) -> None:
+        """Data or hours are over: an ending under way becomes a flatten, and stays whose it was."""
+        ending = self.state.ending
+        if ending is None:
+            self._end("COMPLETED", "end", "flatten", code, reason, None)
+        else:
+            ending.mode, ending.code = "flatten", code
+        self.orders.flatten(code, urgent=urgent)
+
     @property
     def _market_open(self) -> bool:
         return self.state.time is None or in_session(self.state.time)
+
+    @property
+    def _last_price_can_be_had(self) -> bool:
+        """In session, and at the very close: a bar that ends there has a price of the session."""
+        return self._market_open or self.state.time == week_close(self.state.time or _NEVER)
 
     def _advance_ending(self, ending: Ending) -> None:
         state = self.state
@@ -505,7 +551,8 @@ class Engine:
             self.state.alerted.append(code)
             self.alert(severity, code, text, action)
 
-    def _alert_denial(self, reasons: Sequence[Reason]) -> None:
+    def alert_denial(self, reasons: Sequence[Reason]) -> None:
+        """Tell a person, once per cause, of an entry that the guard or the desk itself refused."""
         for reason in reasons:
             self._alert_once(
                 "WARNING",
@@ -513,12 +560,6 @@ class Engine:
                 f"An order was denied: {reason.text}",
                 "Nothing to do if that is what the limit is for; `desk limits` shows them all.",
             )
-
-    def alert_own_denials(self) -> None:
-        """Tell a person, once per cause, of entries that the desk itself refused (size, distance)."""
-        for fact in self.out.facts:
-            if isinstance(fact, OrderDenied):
-                self._alert_denial(fact.reasons)
 
 
 def open_deadline(moment: datetime) -> datetime:

@@ -22,11 +22,10 @@ class History:
     close before.
     """
 
-    __slots__ = ("close", "depth", "end", "high", "low", "open", "seen", "true_range")
+    __slots__ = ("close", "depth", "end", "high", "low", "open", "true_range")
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self.seen = 0
         self.end: list[datetime] = []
         self.open: list[float] = []
         self.high: list[float] = []
@@ -46,7 +45,6 @@ class History:
                 reach = high - before
             elif before - low > reach:
                 reach = before - low
-        self.seen += 1
         self.end.append(end)
         self.open.append(open_)
         self.high.append(high)

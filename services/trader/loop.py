@@ -73,11 +73,16 @@ class TradingLoop:
         state.step += 1
         prices: Sequence[Quote] = ()
         if type(given) is MarketStep:
+            held = bool(state.book.positions)
             updates = self.broker.on_market(given)
             if updates:
                 self._hear(updates, given.time)
             engine.on_market(given)
             prices = given.quotes or [state.quotes[bar.instrument] for bar in given.bars]
+            if held and given.bars:
+                # A breach by an open trade is confirmed, or not, where the next bar opened (TRADING 6).
+                opens = [Quote(bar.instrument, bar.start, bar.bid_open, bar.ask_open) for bar in given.bars]
+                prices = [*opens, *prices]
             self._work()
             engine.mark()
         elif given is not None:
@@ -164,15 +169,16 @@ class TradingLoop:
     def _work(self) -> None:
         """Hand actions to the broker until neither has anything left to say."""
         engine = self.engine
-        actions = engine.out.actions
-        while actions:
-            engine.out.actions = []
+        while True:
+            actions, engine.out.actions = engine.out.actions, []
             for action in actions:
                 for update in self._act(action):
                     engine.on_update(update)
-            actions = engine.out.actions
-        if engine.state.ending is not None:
-            engine.settle()
+            engine.tell_fills()
+            if not engine.out.actions and engine.state.ending is not None:
+                engine.settle()
+            if not engine.out.actions:
+                return
 
     def _act(self, action: Action) -> Sequence[Update]:
         now = self._now

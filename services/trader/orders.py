@@ -45,6 +45,7 @@ from services.trader.rates import Rates
 from services.trader.sizing import size_entry
 
 _REMEMBERED_FILLS = 64
+_REMEMBERED_CANCELLED = 6
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,7 +91,10 @@ class Outputs:
 
 @dataclass(slots=True, kw_only=True)
 class Working:
-    """An order that is not finished. `asked`: waits for a verdict; `sent`: no news yet."""
+    """An order that is not finished. `asked`: waits for a verdict; `sent`: no news yet.
+
+    `left` is what may still fill, as the broker last said.
+    """
 
     intent: OrderIntended
     status: Literal["asked", "sent", "working", "unknown"]
@@ -99,12 +103,14 @@ class Working:
     stop_order: int = 0
     target_order: int = 0
     filled: Decimal = ZERO
+    left: Decimal
     urgent: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
 class OrderState:
-    """What of the orders has to survive a restart."""
+    """What of the orders has to survive a restart. `early` is news of related orders that came before the
+    fill of their entry, `gone` the orders cancelled last: a fill may have crossed with the cancellation."""
 
     next_order: int = 1
     next_trade: int = 1
@@ -112,6 +118,8 @@ class OrderState:
     leaving: dict[str, str] = field(default_factory=dict)
     urgent: bool = False
     fills: list[str] = field(default_factory=list)
+    early: list[Accepted | Filled | Cancelled] = field(default_factory=list)
+    gone: dict[int, Working] = field(default_factory=dict)
 
 
 class Orders:
@@ -176,14 +184,14 @@ class Orders:
         breakout: float | None,
         step: int,
         reason: str,
-    ) -> None:
-        """Intend an entry: sized, stated, and put up for judgement; or stated and denied."""
+    ) -> Reason | None:
+        """Intend an entry: sized, stated, and put up for judgement; or stated and denied, with the reason."""
         pair = instruments.find(instrument)
         quote = self._quotes[instrument]
         price = limit if limit is not None else breakout
         kind: OrderKind = "limit" if limit is not None else "stop" if breakout is not None else "market"
         level = None if price is None else instruments.level(price, pair.tick)
-        expected = exact(level if level is not None else quote.ask if side == "buy" else quote.bid)
+        expected = exact(level if level is not None else _fill_side(quote, side))
         stop_at = instruments.price(stop, pair)
         target_at = None if target is None else instruments.price(target, pair)
         rate = self._rates.rate(instrument, expected)
@@ -218,7 +226,7 @@ class Orders:
         self._out.facts.append(intent)
         if size.refusal is not None:
             self._deny(intent, step, (size.refusal,))
-            return
+            return size.refusal
         self.state.next_trade += 1
         self.state.working[intent.order] = Working(
             intent=intent,
@@ -227,8 +235,10 @@ class Orders:
             reference_rate=rate,
             stop_order=intent.order + 1,
             target_order=intent.order + 2 if target_at is not None else 0,
+            left=intent.amount,
         )
         self._out.judge.append(intent)
+        return None
 
     def leave(self, instrument: str, *, fraction: float, reason: str, urgent: bool) -> None:
         """Intend an exit of a fraction of the position. A full one is repeated until it is flat."""
@@ -260,16 +270,17 @@ class Orders:
     def _send_exit(self, position: Position, amount: Decimal, reason: str, urgent: bool) -> None:
         pair = instruments.find(position.instrument)
         quote = self._quotes[position.instrument]
+        side: Side = "sell" if position.side == "long" else "buy"
         intent = OrderIntended(
             order=self._take_numbers(),
             trade=position.trade,
             instrument=position.instrument,
             purpose="exit",
-            side="sell" if position.side == "long" else "buy",
+            side=side,
             kind="market",
             amount=amount,
             price=None,
-            expected=instruments.price(quote.bid if position.side == "long" else quote.ask, pair),
+            expected=instruments.price(_fill_side(quote, side), pair),
             stop=None,
             target=None,
             risk=ZERO,
@@ -277,7 +288,7 @@ class Orders:
             reason=reason,
         )
         self._out.facts.append(intent)
-        order = Working(intent=intent, status="sent", price=None, urgent=urgent)
+        order = Working(intent=intent, status="sent", price=None, left=amount, urgent=urgent)
         self.state.working[intent.order] = order
         self._out.actions.append(Submit(_ticket(order)))
 
@@ -311,9 +322,13 @@ class Orders:
                 self._out.actions.append(Cancel(order.intent.order))
 
     def _drop(self, order: Working, reason: Reason) -> None:
+        gone = self.state.gone
         del self.state.working[order.intent.order]
-        unfilled = order.intent.amount - order.filled
-        self._out.facts.append(OrderCancelled(order=order.intent.order, unfilled=unfilled, reason=reason))
+        if order.status != "asked":
+            gone[order.intent.order] = order
+            if len(gone) > _REMEMBERED_CANCELLED:
+                del gone[next(iter(gone))]
+        self._out.facts.append(OrderCancelled(order=order.intent.order, unfilled=order.left, reason=reason))
 
     def move_stop(self, instrument: str, price: float) -> None:
         """Move the position's stop closer; a price further away, or beyond the market, is ignored."""
@@ -351,8 +366,13 @@ class Orders:
 
     def _beyond(self, intent: OrderIntended) -> Reason | None:
         quote = self._quotes[intent.instrument]
-        price = exact(quote.ask if intent.side == "buy" else quote.bid)
+        price = exact(_fill_side(quote, intent.side))
         sign = 1 if intent.side == "buy" else -1
+        if (
+            intent.price is not None
+            and sign * (price - intent.price) * (1 if intent.kind == "limit" else -1) > 0
+        ):
+            price = intent.price  # it will rest, and fill there
         if intent.stop is not None and sign * (price - intent.stop) <= 0:
             return Reason(code="stop_beyond", text=f"the price {price} has passed the stop {intent.stop}")
         if intent.target is not None and sign * (intent.target - price) <= 0:
@@ -382,6 +402,7 @@ class Orders:
             return self._on_fill(update)
         order = self.state.working.get(update.order)
         if order is None:
+            self._keep_early(update)
             return None
         if isinstance(update, Accepted):
             self._on_accepted(order, update)
@@ -390,17 +411,31 @@ class Orders:
             self._out.facts.append(OrderRejected(order=update.order, reason=update.reason))
         elif isinstance(update, Cancelled):
             self._drop(order, update.reason)
+            self._protect(order, update.reason)
         elif isinstance(update, Unknown):
             order.status = "unknown"
         elif isinstance(update, NotFound):
-            self._drop(
-                order, Reason(code="not_found", text="the broker never had this order; it is not sent late")
-            )
+            reason = Reason(code="not_found", text="the broker never had this order; it is not sent late")
+            self._drop(order, reason)
+            self._protect(order, reason)
         return None
+
+    def _keep_early(self, update: Update) -> None:
+        """News of a stop or target may overtake its entry's fill: it waits for that."""
+        if isinstance(update, Accepted | Filled | Cancelled) and any(
+            update.order in (order.stop_order, order.target_order) for order in self.state.working.values()
+        ):
+            self.state.early.append(update)
+
+    def _protect(self, order: Working, reason: Reason) -> None:
+        """A position whose stop is gone at the broker is closed."""
+        if order.intent.purpose == "stop" and reason.code != "position_closed":
+            self.leave(order.intent.instrument, fraction=1.0, reason="unprotected", urgent=True)
 
     def _on_accepted(self, order: Working, update: Accepted) -> None:
         order.status = "working"
         order.price = update.price
+        order.left = update.amount
         intent = order.intent
         pair = instruments.find(intent.instrument)
         price = None if update.price is None else instruments.price(update.price, pair)
@@ -424,13 +459,15 @@ class Orders:
         fills = self.state.fills
         if fill.fill in fills:
             return None
+        order = self.state.working.get(fill.order) or self.state.gone.get(fill.order)
+        if order is None:
+            self._keep_early(fill)
+            return None
         fills.append(fill.fill)
         if len(fills) > _REMEMBERED_FILLS:
             del fills[0]
-        order = self.state.working.get(fill.order)
-        if order is None:
-            return None
         order.filled += fill.amount
+        order.left -= fill.amount
         intent = order.intent
         stated = OrderFilled(
             order=fill.order,
@@ -451,14 +488,28 @@ class Orders:
             self._book_entry(order, fill)
         else:
             self._book_exit(order, fill)
-        if order.filled >= intent.amount:
+        if order.left <= 0:
             self.state.working.pop(fill.order, None)
+        elif intent.purpose in ("entry", "exit") and fill.order in self.state.working:
+            self._out.actions.append(Cancel(fill.order))
         return stated
+
+    def take_early(self) -> list[Update]:
+        """News that has waited for the entry's fill which has come now."""
+        working = self.state.working
+        ready: list[Update] = [news for news in self.state.early if news.order in working]
+        if ready:
+            self.state.early = [news for news in self.state.early if news.order not in working]
+        return ready
 
     def _book_entry(self, order: Working, fill: Filled) -> None:
         intent = order.intent
         position = self._book.positions.get(intent.instrument)
         first = position is None
+        if first and order.filled > fill.amount:
+            # Its first part was opened and closed already: the rest is a position nobody wanted.
+            self._close_flip(order, fill, fill.amount, paid=False)
+            return
         if position is None:
             position = self._open(intent, fill, order.reference_rate)
         self._book.book_entry(position, fill.amount, fill.price, fill.commission, fill.slippage)
@@ -517,7 +568,7 @@ class Orders:
                 purpose=purpose,
                 side="sell" if position.side == "long" else "buy",
                 kind=kind,
-                amount=order.intent.amount,
+                amount=position.amount,
                 price=price,
                 expected=price,
                 stop=None,
@@ -525,7 +576,10 @@ class Orders:
                 risk=ZERO,
                 strategy=position.strategy,
             )
-            self.state.working[number] = Working(intent=intent, status="sent", price=level)
+            status: Literal["sent", "unknown"] = "unknown" if order.status == "unknown" else "sent"
+            self.state.working[number] = Working(
+                intent=intent, status=status, price=level, left=intent.amount
+            )
 
     def _book_exit(self, order: Working, fill: Filled) -> None:
         intent = order.intent
@@ -537,6 +591,7 @@ class Orders:
                 reason = intent.purpose if intent.purpose != "exit" else intent.reason
                 self._out.facts.append(self._book.close(position, trade_time=fill.time, exit_reason=reason))
                 self.state.leaving.pop(intent.instrument, None)
+                self.state.urgent = self.state.urgent and bool(self.state.leaving)
         if fill.amount > closing:
             self._close_flip(order, fill, fill.amount - closing, paid=bool(closing))
 
@@ -562,6 +617,11 @@ class Orders:
         self._book.book_entry(position, amount, fill.price, *costs)
         self._state_opened(order, position)
         self.leave(intent.instrument, fraction=1.0, reason="flip", urgent=True)
+
+
+def _fill_side(quote: Quote, side: Side) -> float:
+    """What one buys or sells at: on a crossed row the worse of the two."""
+    return max(quote.bid, quote.ask) if side == "buy" else min(quote.bid, quote.ask)
 
 
 def _ticket(order: Working) -> Ticket:

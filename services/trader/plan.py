@@ -16,6 +16,7 @@ from services.shared import instruments
 from services.shared.commands import Deploy
 from services.shared.errors import InvalidInput
 from services.shared.events import DeploymentTerms
+from services.shared.money import minor_unit, round_money
 from services.trader.brokers.paper import PaperBroker, PaperRules
 from services.trader.engine import Engine
 from services.trader.feeds.rate_files import parse_rates
@@ -86,6 +87,11 @@ def make_plan(
         instruments.find(symbol)
     if len(set(traded)) < len(traded):
         raise InvalidInput(f"instruments: expected each once, was {', '.join(traded)}")
+    if command.balance != round_money(command.balance, command.currency):
+        unit = minor_unit(command.currency)
+        raise InvalidInput(
+            f"balance: expected a multiple of {unit} {command.currency}, was {command.balance}"
+        )
     kind = catalogue.find(command.strategy, strategies)
     strategy = make(kind, command.parameters)
     missing = [name for name in kind.instruments if name not in traded]

@@ -23,6 +23,7 @@ from services.trader.feeds.base import MarketStep
 from services.trader.rates import Rates
 
 _MILLION = Decimal(1_000_000)
+_FINISHED_KEPT = 12
 _EXITS: dict[Purpose, int] = {"exit": 0, "stop": 1, "target": 2, "entry": 3}
 
 
@@ -45,7 +46,8 @@ class PaperPosition:
 
 @dataclass(slots=True, kw_only=True)
 class PaperState:
-    """All of the paper account that has to survive a restart."""
+    """All of the paper account that has to survive a restart. `finished` is the last news of the orders that
+    came to an end latest, for whoever looks one up."""
 
     cash: Decimal
     orders: dict[int, PaperOrder] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class PaperState:
     last_order: datetime | None = None
     fills: int = 0
     ambiguous: int = 0
+    finished: dict[int, Filled | Cancelled] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class PaperBroker:
     # tickets
 
     def submit(self, ticket: Ticket, now: datetime) -> Sequence[Update]:
-        """Take an order on: checked for rate, margin and, an exit, against the net position."""
+        """Take an order on. An exit is what takes from the net position, whatever it is called, and always
+        taken; anything else needs a flat instrument, a stop, margin, and the least time since the last."""
         refusal = self._refusal(ticket, now)
         if refusal is not None:
             return [Rejected(ticket.order, refusal)]
@@ -106,17 +110,21 @@ class PaperBroker:
         return self._take_news()
 
     def _refusal(self, ticket: Ticket, now: datetime) -> Reason | None:
+        held = self.net_position(ticket.instrument)
+        against = held > 0 if ticket.side == "sell" else held < 0
+        if against and ticket.amount <= abs(held):
+            return None
+        if ticket.purpose != "entry":
+            return Reason(code="not_an_exit", text=f"the net position is {held}: this order would add to it")
+        if held:
+            return Reason(
+                code="not_flat", text=f"the net position is {held}: an entry needs {ticket.instrument} flat"
+            )
+        if ticket.stop is None or not ticket.stop_order:
+            return Reason(code="no_stop", text="an entry needs a stop")
         interval = self.rules.order_interval
         if interval and self.state.last_order is not None and now - self.state.last_order < interval:
             return Reason(code="rate_limited", text=f"one order in {interval.total_seconds():g} s; try again")
-        if ticket.purpose == "exit":
-            held = self.net_position(ticket.instrument)
-            reduces = held > 0 if ticket.side == "sell" else held < 0
-            if not reduces or ticket.amount > abs(held):
-                return Reason(
-                    code="not_an_exit", text=f"the net position is {held}: this order would add to it"
-                )
-            return None
         return self._margin_refusal(ticket)
 
     def _margin_refusal(self, ticket: Ticket) -> Reason | None:
@@ -130,6 +138,11 @@ class PaperBroker:
             used += self._margin(name, abs(held.amount), at)
             price = exact(at.bid if held.amount > 0 else at.ask)
             gain += (price * held.amount - held.cost) * self._rates.rate(name, price)
+        for order in self.state.orders.values():
+            if order.ticket.purpose == "entry":
+                used += self._margin(
+                    order.ticket.instrument, order.amount, self._quotes[order.ticket.instrument]
+                )
         free = self.state.cash + gain - used
         if needed > free:
             text = (
@@ -140,14 +153,15 @@ class PaperBroker:
         return None
 
     def _margin(self, instrument: str, amount: Decimal, quote: Quote) -> Decimal:
-        price = exact(quote.ask)
+        price = exact(max(quote.bid, quote.ask))
         return amount * price * self._rates.rate(instrument, price) / self.rules.costs.leverage
 
     def cancel(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002 - a real one needs it
         """Stop working an order."""
         if self.state.orders.pop(order, None) is None:
             return []
-        return [Cancelled(order, Reason(code="cancelled", text="cancelled on request"))]
+        self._finish(Cancelled(order, Reason(code="cancelled", text="cancelled on request")))
+        return self._take_news()
 
     def amend(self, order: int, now: datetime, *, price: float) -> Sequence[Update]:  # noqa: ARG002
         """Move a working order's price."""
@@ -158,9 +172,11 @@ class PaperBroker:
         return [Accepted(order, price, found.amount)]
 
     def lookup(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002
-        """Whether the order is worked; what was filled has been told before."""
+        """Whether the order is worked, or how it ended if that was lately."""
         found = self.state.orders.get(order)
-        return [NotFound(order) if found is None else Accepted(order, found.ticket.price, found.amount)]
+        if found is not None:
+            return [Accepted(order, found.ticket.price, found.amount)]
+        return [self.state.finished.get(order) or NotFound(order)]
 
     def net_position(self, instrument: str) -> Decimal:
         """Positive long, negative short."""
@@ -316,7 +332,7 @@ class PaperBroker:
             amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
         )
         self._settle(pair, sign * amount, booked, rate, commission)
-        self._say(
+        self._finish(
             Filled(
                 order=ticket.order,
                 fill=f"{ticket.order}-{state.fills}",
@@ -379,10 +395,18 @@ class PaperBroker:
                 continue
             if not left:
                 del self.state.orders[number]
-                self._say(Cancelled(number, Reason(code="position_closed", text="the position is closed")))
+                self._finish(Cancelled(number, Reason(code="position_closed", text="the position is closed")))
             elif order.amount > left:
                 order.amount = left
                 self._say(Accepted(number, order.ticket.price, left))
+
+    def _finish(self, last: Filled | Cancelled) -> None:
+        """Say the last news of an order and keep it for a while."""
+        finished = self.state.finished
+        finished[last.order] = last
+        if len(finished) > _FINISHED_KEPT:
+            del finished[next(iter(finished))]
+        self._say(last)
 
     def _say(self, update: Update) -> None:
         self._news.append(update)
