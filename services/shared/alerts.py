@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,10 @@ def channels(urls: Sequence[str]) -> list[Channel]:
     found = []
     for number, url in enumerate(urls, start=1):
         sender = apprise.Apprise()
-        if not sender.add(url):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what Apprise's plugins import
+            known = sender.add(url)
+        if not known:
             raise InvalidInput(f"alert channel {number}: not a URL that Apprise knows")
         scheme = url.partition("://")[0]
         found.append(Channel(f"{number}-{scheme}" if scheme.isalnum() else str(number), sender))
