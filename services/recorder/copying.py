@@ -21,8 +21,9 @@ from services.shared.events import BODIES
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where COPY puts a type's rows. `before_body` is what a line has between the columns picked and the
-    body, which then ends it; None where the table takes no body."""
+    """Where COPY puts a type's rows; all of one table's have the same columns. `before_body` is what a
+    line has between the columns picked and the body, which then ends it; None where the table takes none.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -50,13 +51,17 @@ def _whole(kind: str, table: str) -> Target:
 def _orders(kind: str) -> Target:
     columns = statements.order_columns(kind)
     places = (BODY_AT + 1 + FIELDS[kind].index(field) for field in columns.values())
+    untold = "\t\\N" * (len(_ORDER_COLUMNS) - len(columns))
     return Target(
         "orders",
-        (*ENVELOPE, *columns, "state", "detail"),
+        (*ENVELOPE, *_ORDER_COLUMNS, "state", "detail"),
         (*range(BODY_AT), *places),
-        f"\t{kind.removeprefix('order.')}\t{{",
+        f"{untold}\t{kind.removeprefix('order.')}\t{{",
     )
 
+
+# What a type does not tell comes last, so that one COPY takes them all.
+_ORDER_COLUMNS: Final = tuple(statements.order_columns("order.intended"))
 
 JOURNAL: Final = {
     kind: Target("events", (*ENVELOPE, "type", "version", "body"), tuple(range(BODY_AT)), f"\t{kind}\t1\t{{")
@@ -69,10 +74,13 @@ TARGETS: Final[dict[str, Target]] = {
 }
 
 
-async def copy(connection: asyncpg.Connection, target: Target, lines: Sequence[str]) -> None:
+_COLUMNS: Final = {target.table: target.columns for target in (JOURNAL["equity"], *TARGETS.values())}
+
+
+async def copy(connection: asyncpg.Connection, table: str, lines: Sequence[str]) -> None:
     """Send lines to a table. Raises UniqueViolationError when one is there already."""
     text = io.BytesIO(("\n".join(lines) + "\n").encode("ascii"))
-    await connection.copy_to_table(target.table, source=text, columns=target.columns, format="text")
+    await connection.copy_to_table(table, source=text, columns=_COLUMNS[table], format="text")
 
 
 async def copy_events(connection: asyncpg.Connection, kinds: Mapping[str, Sequence[Row]]) -> None:
@@ -80,10 +88,13 @@ async def copy_events(connection: asyncpg.Connection, kinds: Mapping[str, Sequen
     journal: list[str] = []
     for kind in sorted(kinds):
         journal += JOURNAL[kind].lines(kinds[kind])
-    await copy(connection, JOURNAL["equity"], journal)
+    await copy(connection, "events", journal)
     await _count(connection, kinds.values())
+    tables: dict[str, list[str]] = {}
     for kind in sorted(kinds.keys() & TARGETS.keys()):
-        await copy(connection, TARGETS[kind], TARGETS[kind].lines(kinds[kind]))
+        tables.setdefault(TARGETS[kind].table, []).extend(TARGETS[kind].lines(kinds[kind]))
+    for table, lines in tables.items():
+        await copy(connection, table, lines)
     marks = kinds.get("equity")
     if marks:
         columns = list(zip(*marks, strict=True))

@@ -14,5 +14,5 @@ class RecorderSettings(ServiceSettings):
 
     database_url: str = "postgresql://recorder@127.0.0.1:5432/desk"
     database_password_file: Path
-    batch: int = Field(default=2000, ge=1, le=10_000, description="messages a transaction at most")
+    batch: int = Field(default=4000, ge=1, le=10_000, description="messages a transaction at most")
     keep_days: int = Field(default=7, ge=1, description="days a recorded message stays in its stream")

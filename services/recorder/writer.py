@@ -88,9 +88,7 @@ class Writer:
     async def write(self, batch: Sequence[Delivery]) -> Written:
         """Write a batch; once this returns, it is committed. Raises StorageUnavailable."""
         try:
-            connection = await self._connected()
-            async with connection.transaction():
-                return await self._write(connection, batch)
+            return await self._write(await self._connected(), batch)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self._drop()
             raise StorageUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
@@ -124,16 +122,18 @@ class Writer:
         return self._connection
 
     async def _write(self, connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
-        """Write it quickly when all of it is new, else carefully, in halves where the database refuses."""
+        """Write it quickly when all of it is new and acceptable, else carefully; in one transaction."""
         try:
             async with connection.transaction():
                 return await _insert(connection, batch, quickly=True)
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] not in _REFUSALS:
                 raise
-        return await self._write_carefully(connection, batch)
+        async with connection.transaction():
+            return await self._write_carefully(connection, batch)
 
     async def _write_carefully(self, connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
+        """Write it whole, or in halves where the database refuses it; inside a transaction."""
         try:
             async with connection.transaction():
                 return await _insert(connection, batch, quickly=False)

@@ -40,7 +40,8 @@ def _values(name: str, annotation: Any) -> st.SearchStrategy[Any]:
     if annotation is int or "int" in text.split(",")[0]:
         return st.integers(0, 10**15)
     if annotation == ev.Name:
-        return st.from_regex(r"[A-Za-z0-9_.:/-]{1,64}", fullmatch=True)
+        dot = "" if name == "instrument" else "."  # a bar's is a token of its subject
+        return st.from_regex(rf"[A-Za-z0-9_{dot}:/-]{{1,64}}", fullmatch=True)
     if annotation == ev.Text:
         return st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
     raise AssertionError(annotation)
