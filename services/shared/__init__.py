@@ -1,20 +1,3 @@
 """What the services have in common: the contract on the bus, and a process's life. No decisions."""
 
-import sys
-
 __version__ = "0.1.0"
-
-
-def _import_structlog_without_rich() -> None:
-    """structlog imports rich where there is one, for tracebacks in colour that no service prints: a
-    quarter of the time that a service needs to start."""
-    if "rich" in sys.modules or "structlog" in sys.modules:
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        import structlog  # noqa: F401
-    finally:
-        del sys.modules["rich"]
-
-
-_import_structlog_without_rich()
