@@ -17,6 +17,7 @@ from services.shared.errors import InvalidInput
 from services.shared.events import CommandOutcome, Phase, StatusChanged
 from services.trader.inbox import StoredCommand, StoredSignal
 from services.trader.journal import Journal, Message, outside_run
+from services.trader.outlook import size_outlook
 from services.trader.plan import make_plan
 from services.trader.run import Run
 from services.trader.settings import TraderSettings
@@ -89,6 +90,7 @@ class BetweenRuns:
                 strategies=settings.data_dir / "strategies",
                 rates=settings.data_dir / "rates",
             )
+            outlook = await asyncio.to_thread(size_outlook, plan)
         except InvalidInput as error:
             return self._refuse(taken, str(error), now)
         run_id = f"{now:%Y%m%d-%H%M%S}-{uuid4().hex[:8]}"
@@ -103,6 +105,13 @@ class BetweenRuns:
             deployment_time=now,
         )
         messages = run.start(now)
+        if outlook.warning is not None:
+            run.loop.engine.alert(
+                "WARNING",
+                "undersized_expected",
+                outlook.warning,
+                "Deploy with a larger --risk-per-trade, or with --min-amount; or leave it: they are refused.",
+            )
         return Decision(self._accepted(taken), messages, run=run)
 
     def _halt(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
