@@ -42,8 +42,11 @@ def _reduce(state: State, holding: Holding, fill: OrderFilled) -> Decimal:
     gain = holding.sign * (fill.price * amount - share) * fill.rate
     state.balance += round_money(gain, state.currency)
     holding.amount -= amount
-    holding.refresh()
-    if holding.amount == 0:
+    holding.opened -= amount
+    holding.entry_cost -= share
+    if holding.amount:
+        holding.refresh()
+    else:
         del state.holdings[fill.instrument]
         state.stops_seen.pop(fill.instrument, None)
     return fill.amount - amount

@@ -6,7 +6,7 @@ in the trader's events is read from the stream first, until then it is `rebuildi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from nats.micro.request import Request
@@ -27,8 +27,12 @@ log = structlog.get_logger(__name__)
 class Checks:
     """Answers for one trader's steps."""
 
-    def __init__(self, trader: str, keeper: Keeper, hearing: Hearing) -> None:
+    def __init__(
+        self, trader: str, keeper: Keeper, hearing: Hearing, read_commands: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """`read_commands` carries out what is stored in COMMANDS by now, and says whether it could."""
         self._trader = trader
+        self._read_commands = read_commands
         self._keeper = keeper
         self._hearing = hearing
 
@@ -57,6 +61,10 @@ class Checks:
             if event.envelope.emitter == "trader"
             and (event.envelope.run_id, event.envelope.trader) == (check.run_id, check.trader)
         ]
+        # A reset that was stored before this run must have been carried out before its orders are judged.
+        begins = check.run_id != self._keeper.guard.state.run_id
+        if self._keeper.guard.halted and (check.judge or begins) and not await self._read_commands():
+            return _reply(RiskAnswer(status="rebuilding", step=check.step)), "rebuilding"
         fresh = self._hearing.uncounted(check.run_id, events)
         if fresh is None:
             upto = min((event.envelope.seq for event in events), default=1) - 1

@@ -51,6 +51,7 @@ class DeskOrders:
         self._hearing = hearing
         self._heartbeats = heartbeats
         self._woken = asyncio.Event()
+        self._reading = asyncio.Lock()
         self._last_command = float("-inf")
         self._standing_in: set[asyncio.Task[None]] = set()
 
@@ -148,6 +149,18 @@ class DeskOrders:
         """Work through COMMANDS for ever, in order, woken by plain copies."""
         while True:
             self._woken.clear()
+            await self.read_commands()
+            try:
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._woken.wait()
+                # The plain copy comes before the stored one can be read.
+                await asyncio.sleep(0.02)
+            except TimeoutError:
+                pass
+
+    async def read_commands(self) -> bool:
+        """Carry out what is stored by now; False when it could not be read."""
+        async with self._reading:
             try:
                 async for stored in self._bus.read(
                     subjects.COMMANDS,
@@ -160,13 +173,8 @@ class DeskOrders:
                     self._keeper.change()
             except BusError as error:
                 log.warning("commands_not_read", detail=str(error))
-            try:
-                async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._woken.wait()
-                # The plain copy comes before the stored one can be read.
-                await asyncio.sleep(0.02)
-            except TimeoutError:
-                pass
+                return False
+            return True
 
     async def _carry_out(self, stored: Stored) -> None:
         verb = stored.subject.rpartition(".")[2]

@@ -58,9 +58,9 @@ class RiskService:
         self._health = health
         self._keeper = Keeper(bus, settings.trader)
         self._hearing = Hearing(bus, settings.trader, self._keeper)
-        self._checks = Checks(settings.trader, self._keeper, self._hearing)
         self._heartbeats = Heartbeats(asyncio.get_running_loop().time())
         self._orders = DeskOrders(bus, settings.trader, self._keeper, self._hearing, self._heartbeats)
+        self._checks = Checks(settings.trader, self._keeper, self._hearing, self._orders.read_commands)
         self._alerter = Alerter(read_urls(settings.alert_urls_file), on_trouble=self._channel_trouble)
         self._mailed: dict[str, None] = {}
         self._away_since: float | None = None

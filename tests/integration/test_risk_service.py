@@ -369,6 +369,16 @@ async def test_a_halt_is_stored_as_a_command_and_latched_over_restart_until_a_re
     assert len(await resets()) == 1
 
 
+async def test_a_run_that_begins_right_after_a_reset_is_judged_without_the_halt(wired: Wired) -> None:
+    await lose_3000(wired)
+    await wired.ask(wired.next(status("HALTED")))
+    second = Desk(guard=Guard(), run_id=f"{wired.wire.run_id}-2", time=wired.desk.time)
+    await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "mended"}')
+    wired.desk, wired.wire = second, WireTrader(wired.trader, run_id=second.run_id)
+    await wired.ask(wired.starting())
+    assert (await wired.ask(wired.next(judge=[entry()]))).verdicts[0].approved
+
+
 async def test_a_reset_stored_before_a_halt_clears_nothing(wired: Wired) -> None:
     await wired.begin()
     await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "too early"}')
@@ -635,3 +645,33 @@ async def test_a_halt_arrives_by_mail_with_what_to_do(
         assert "desk reset" in body.get_content()
     finally:
         assert await guard.stop() == 0
+
+
+async def test_when_nats_is_away_the_guard_sends_the_mail_itself_and_goes_on_when_it_is_back(
+    fresh_nats: NatsForTests, trader_id: str, tmp_path: Path, mail_server: Inbox
+) -> None:
+    urls = tmp_path / "alert-urls"
+    urls.write_text(
+        f"mailto://127.0.0.1:{mail_server.port}/?from=desk@example.com&to=ann@example.com&mode=insecure"
+    )
+    guard = GuardProcess(fresh_nats, trader_id, {"DESK_ALERT_URLS_FILE": str(urls)})
+    await guard.start()
+    operator = await fresh_nats.connect("operator")
+    trader = await fresh_nats.connect("trader")
+    run_id = f"run-{trader_id}"
+    wire, at = WireTrader(trader_id, run_id=run_id), Desk(guard=Guard(), run_id=run_id)
+    wired = Wired(guard, trader, operator, trader_id, wire, at)
+    try:
+        await wired.begin()
+        await asyncio.to_thread(fresh_nats.stop)
+
+        async def told() -> bool:
+            return any("nats_away" in line for line in mail_server.subjects)
+
+        await until(told, 40)
+        await asyncio.to_thread(fresh_nats.start)
+        assert (await wired.ask(wired.next(judge=[entry()]))).verdicts[0].approved
+    finally:
+        assert await guard.stop() == 0
+        await operator.close()
+        await trader.close()
