@@ -5,6 +5,7 @@ For tests of what asks: the API's handling of every answer, also those that the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from nats.aio.msg import Msg
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import HEARTBEAT, Deployment, Heartbeat
+from services.shared.errors import NotStored
 from services.shared.events import Body, CommandOutcome, encode, event_id
 
 Script = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | bytes | None]]
@@ -73,7 +75,10 @@ class ScriptedTrader:
             recorded=now,
         )
         message_id = str(event_id(f"{self._trader}-{run_id}", "trader", self._seq))
-        return await self._bus.store(subjects.event(kind, self._trader), data, msg_id=message_id)
+        for _ in range(5):  # again under the same id, as everybody on the desk does
+            with contextlib.suppress(NotStored):
+                return await self._bus.store(subjects.event(kind, self._trader), data, msg_id=message_id)
+        raise AssertionError(f"{kind} could not be stored")
 
     async def write_deployment(self, **values: Any) -> Deployment:
         """Put the trader's own record of its deployment."""
@@ -88,3 +93,7 @@ class ScriptedTrader:
         """One heartbeat; the bus's user must be that service's."""
         pulse = Heartbeat(service=service, instance="1", version="0", time=datetime.now(UTC), state="ready")
         await self._bus.publish(subjects.heartbeat(service, "1"), HEARTBEAT.dump_json(pulse))
+
+    async def close(self) -> None:
+        """Leave."""
+        await self._bus.close()

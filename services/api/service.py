@@ -19,7 +19,8 @@ from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
 from services.api.measures import HEARTBEAT_AGE, PART_UP
-from services.api.watch import EXPECTED, Alarm, GuardWatch
+from services.api.watch import EXPECTED, SILENT_AFTER, Alarm, GuardWatch
+from services.shared.alerts import Alerter, read_urls
 from services.shared.bus import Bus
 from services.shared.errors import BusError, InvalidInput
 from services.shared.service import Health, ServiceSettings, beat, read_secret
@@ -43,6 +44,7 @@ class ApiSettings(ServiceSettings):
     database_url: str = "postgresql://api@127.0.0.1:5432/desk"
     database_password_file: Path
     alert_urls_file: Path | None = None
+    guard_silent_after: float = Field(default=SILENT_AFTER, gt=0, le=3600)
 
 
 class Server(uvicorn.Server):
@@ -74,7 +76,8 @@ async def serve(settings: ApiSettings, health: Health) -> None:
     line = Line(settings.nats_url, read_secret(settings.nats_password_file))
     ledger = Ledger(settings.database_url, read_secret(settings.database_password_file))
     desk = Desk.assemble(settings.trader, line, ledger)
-    alarm = Alarm(line, settings.trader)
+    alerter = Alerter(read_urls(settings.alert_urls_file))
+    alarm = Alarm(line, settings.trader, alerter)
     with contextlib.closing(bind(settings.api_host, settings.api_port)) as listening:
         if settings.api_host not in LOOPBACK:
             log.warning("listening_beyond_loopback", host=settings.api_host)
@@ -100,7 +103,10 @@ async def serve(settings: ApiSettings, health: Health) -> None:
                 group.create_task(line.run())
                 group.create_task(ledger.probe())
                 group.create_task(alarm.run())
-                group.create_task(GuardWatch(line, desk.watch, alarm).run())
+                group.create_task(alerter.run())
+                group.create_task(
+                    GuardWatch(line, desk.watch, alarm, silent_after=settings.guard_silent_after).run()
+                )
                 group.create_task(_report(desk, health))
                 group.create_task(_beat(line, health, settings.instance))
         finally:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 from nats.aio.msg import Msg
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 
 from services.api.line import Line
 from services.shared import subjects
+from services.shared.alerts import Alert, Alerter
 from services.shared.bus import Outbox
 from services.shared.commands import HEARTBEAT, Heartbeat
 from services.shared.errors import BusError
@@ -76,33 +76,22 @@ class Watch:
         self._since = self._clock()
 
 
-class Mailer(Protocol):
-    """Whatever carries an alert to a person; must not block or raise."""
-
-    def __call__(self, trader: str, alert: AlertRaised) -> Awaitable[None]: ...
-
-
-async def no_mail(trader: str, alert: AlertRaised) -> None:
-    """For a desk without channels: the log is all there is."""
-    log.warning("alert_without_channel", trader=trader, code=alert.code, text=alert.text)
-
-
 class Alarm:
     """Raises the API's own alerts: mailed at once, and stored as events as soon as NATS takes them.
 
     Each process life is a run of its own, so that no seq is ever used for a second event.
     """
 
-    def __init__(self, line: Line, trader: str, mail: Mailer = no_mail) -> None:
+    def __init__(self, line: Line, trader: str, alerter: Alerter) -> None:
         self._line = line
         self._trader = trader
-        self._mail = mail
+        self._alerter = alerter
         self._run_id = f"api-{uuid.uuid4().hex}"
         self._seq = 0
         self._outbox: Outbox | None = None
         self._unsent: list[tuple[str, bytes, str]] = []
 
-    async def raise_alert(self, alert: AlertRaised) -> None:
+    def raise_alert(self, alert: AlertRaised) -> None:
         """Log, mail and store an alert."""
         self._seq += 1
         now = datetime.now(UTC)
@@ -119,7 +108,8 @@ class Alarm:
         message_id = str(event_id(self._run_id, "api", self._seq))
         self._unsent.append((subjects.event("alert", self._trader), data, message_id))
         self._hand_over()
-        await self._mail(self._trader, alert)
+        if alert.severity != "INFO":
+            self._alerter.add(Alert(alert.severity, alert.code, alert.text, alert.action, now, self._trader))
 
     def _hand_over(self) -> None:
         if self._outbox is not None:
@@ -155,26 +145,26 @@ class GuardWatch:
     async def run(self) -> None:
         """Look once a second, for ever."""
         while True:
-            await self.look(time.monotonic())
+            self.look(time.monotonic())
             await asyncio.sleep(min(1.0, self._silent_after / 5))
 
-    async def look(self, now: float) -> None:
+    def look(self, now: float) -> None:
         """Compare what is heard with what should be, and raise what is new."""
         if not self._line.connected:
             self._bus_away_since = self._bus_away_since or now
             self._watch.restart()
             if now - self._bus_away_since > self._silent_after and not self._bus_reported:
                 self._bus_reported = True
-                await self._alarm.raise_alert(BUS_AWAY)
+                self._alarm.raise_alert(BUS_AWAY)
             return
         self._bus_away_since = None
         if self._bus_reported:
             self._bus_reported = False
-            await self._alarm.raise_alert(BUS_BACK)
+            self._alarm.raise_alert(BUS_BACK)
         silent = self._watch.silence("risk") > self._silent_after
         if silent != self._guard_silent:
             self._guard_silent = silent
-            await self._alarm.raise_alert(GUARD_SILENT if silent else GUARD_BACK)
+            self._alarm.raise_alert(GUARD_SILENT if silent else GUARD_BACK)
 
 
 GUARD_SILENT = AlertRaised(
