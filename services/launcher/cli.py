@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 
+import structlog
 import typer
 
 from services.launcher import exit_codes
@@ -80,7 +82,14 @@ def _code(error: DeskError) -> int:
 
 
 def main() -> None:
-    """The program: a DeskError becomes a sentence on standard error and an exit code."""
+    """The program: a DeskError becomes a sentence on standard error and an exit code.
+
+    The log of the library's parts is for services; a command prints its own words, and only those.
+    """
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except DeskError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -186,6 +187,7 @@ def up(data: DataDir, options: DeskOptions, *, demo: bool, browser: bool) -> Non
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(),
             ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
             logger_factory=structlog.PrintLoggerFactory(out),
         )
         asyncio.run(run_desk(data, options, demo=demo, browser=browser))
