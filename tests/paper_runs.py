@@ -231,7 +231,7 @@ def run(
         if loop.finished:
             break
     if to_the_end:
-        for _ in range(5):
+        for _ in range(60):
             if loop.finished:
                 break
             take(EndOfData())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from services.shared.commands import Deploy
 from services.shared.errors import InvalidInput
 from services.shared.events import DeploymentTerms
 from services.shared.money import minor_unit, round_money
+from services.trader.brokers.faulty import FaultRules, FaultyBroker
 from services.trader.brokers.paper import PaperBroker, PaperRules
 from services.trader.engine import Engine
 from services.trader.feeds.rate_files import parse_rates
@@ -30,7 +32,8 @@ from services.trader.strategies.base import Strategy, make, timeframe_seconds
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run that can begin: what was asked, with every file read and every name found."""
+    """A run that can begin: what was asked, with every file read and every name found. `faults` are for
+    tests and drills alone: nothing a person deploys sets them."""
 
     command: Deploy
     terms: DeploymentTerms
@@ -38,6 +41,7 @@ class Plan:
     feed: ReplayFeed
     constants: dict[str, Decimal]
     rules: PaperRules
+    faults: FaultRules | None = None
 
     def loop(self, run_id: str, state: LoopState | None = None, cursor: int = 0) -> TradingLoop:
         """A loop at the beginning, or as it was when `state` was taken with `cursor` steps behind it."""
@@ -52,7 +56,8 @@ class Plan:
             hours=command.hours,
             state=None if state is None else state.engine,
         )
-        paper = PaperBroker(
+        kind = PaperBroker if self.faults is None else partial(FaultyBroker, self.faults)
+        paper = kind(
             self.rules,
             terms.currency,
             rates,
