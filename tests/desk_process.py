@@ -79,6 +79,7 @@ class DeskProcess:
     @property
     def _healthy(self) -> bool:
         try:
+            self.get("/api/status")  # takes our token, so that it is no other desk's API
             return bool(self.get("/api/health")["status"] == "ok")
         except (OSError, ValueError, KeyError, httpx.HTTPError):
             return False
