@@ -47,8 +47,9 @@ async def recording(nats: NatsForTests, database: Server, *, batch: int = 500) -
     work = asyncio.create_task(Recorder(bus, health, settings).run())
     try:
         yield health
-        assert not work.done(), work.exception()
     finally:
+        if work.done():
+            work.result()
         work.cancel()
         await asyncio.wait({work})
         await bus.close()

@@ -40,6 +40,10 @@ async def migrate_async(database_url: str, password: str, *, patience: float = 3
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
             applied = await _applied(connection)
+            if applied is not None and applied > newest():
+                raise InvalidInput(
+                    f"the database has revision {applied}, this desk knows {newest()}: update it"
+                )
             if applied != newest():
                 await connection.execute(migration_sql(applied))
             await _grant(connection)

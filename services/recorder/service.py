@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _SERVICE = "recorder"
 _LOOK_EVERY = 1.0
+_LOOK = "look"
 _PATIENCE = 60.0
 
 
@@ -45,17 +46,18 @@ class Recorder:
 
     async def run(self) -> None:
         """Record, watch the lag and make room in the streams."""
-        writer = self._writer()
-        retention = Retention(self._bus, writer.traders, keep=timedelta(days=self._settings.keep_days))
+        looking, keeping = self._writer(), self._writer()
+        retention = Retention(self._bus, keeping.traders, keep=timedelta(days=self._settings.keep_days))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(beat(self._bus, self._health, _SERVICE, self._settings.instance))
-                tasks.create_task(self._look())
+                tasks.create_task(self._look(looking))
                 tasks.create_task(retention.run())
                 for stream in subjects.user(subjects.RECORDER).streams:
                     tasks.create_task(self._record(stream), name=f"record-{stream}")
         finally:
-            await writer.close()
+            await looking.close()
+            await keeping.close()
 
     def _writer(self) -> Writer:
         return Writer(self._settings.database_url, self._password)
@@ -108,13 +110,12 @@ class Recorder:
         if self._away.pop(stream, None) is not None:
             log.info("database_back", stream=stream)
             self._tell()
-        measures.DATABASE_UP.set(1)
         _count(stream, len(batch), written)
 
     def _tell(self) -> None:
         problems = [intake.problem for intake in self._intakes.values() if intake.problem]
+        measures.DATABASE_UP.set(0 if self._away else 1)
         if self._away:
-            measures.DATABASE_UP.set(0)
             self._health.unready(f"database away: {next(iter(self._away.values()))}")
         elif not self._bus.connected:
             self._health.unready("NATS away")
@@ -123,9 +124,14 @@ class Recorder:
         else:
             self._health.ready("recording")
 
-    async def _look(self) -> None:
+    async def _look(self, writer: Writer) -> None:
         """Ask the streams how far behind the recorder is, and the database whether it is there."""
         while True:
+            try:
+                await writer.traders()
+                self._away.pop(_LOOK, None)
+            except StorageUnavailable as error:
+                self._away[_LOOK] = str(error)
             lag = 0
             for stream in self._intakes:
                 try:

@@ -29,6 +29,15 @@ _KEY: Final = itemgetter(ENVELOPE.index("time"), ENVELOPE.index("id"))
 # Of an SQLSTATE the first two: data exception, integrity constraint, program limit exceeded.
 _REFUSALS = ("22", "23", "54")
 
+# asyncpg says InternalClientError when the connection breaks at an unlucky moment.
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
 DEAD: Final = "dead letter"
 
 
@@ -82,14 +91,14 @@ class Writer:
         if connection is not None:
             try:
                 await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _AWAY:
                 connection.terminate()
 
     async def write(self, batch: Sequence[Delivery]) -> Written:
         """Write a batch; once this returns, it is committed. Raises StorageUnavailable."""
         try:
             return await self._write(await self._connected(), batch)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _AWAY as error:
             self._drop()
             raise StorageUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
         except asyncio.CancelledError:
@@ -97,10 +106,13 @@ class Writer:
             raise
 
     async def traders(self) -> list[str]:
-        """Every trader that ever had a deployment recorded. Raises StorageUnavailable."""
+        """Every trader that ever had a deployment recorded; also shows that the database is there.
+
+        Raises StorageUnavailable.
+        """
         try:
             rows = await (await self._connected()).fetch("SELECT DISTINCT trader FROM runs ORDER BY 1")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _AWAY as error:
             self._drop()
             raise StorageUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
         return [row["trader"] for row in rows]
