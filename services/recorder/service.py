@@ -70,9 +70,9 @@ class Recorder:
         self._intakes[stream] = intake
         writer = self._writer()
         held: list[Delivery] = []
+        written: list[Delivery] = []
         try:
             await intake.open()
-            written: list[Delivery] = []
             while True:
                 if not intake.full:
                     await intake.acknowledge(written)

@@ -1,0 +1,76 @@
+"""Bringing the database's tables up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import asyncpg
+import pytest
+
+from services.launcher.ports import free_port
+from services.recorder.migrate import RIGHTS, migrate_async, migration_sql, newest
+from services.shared.errors import InvalidInput, StorageUnavailable
+from tests.conftest import Database, PostgresForTests
+
+
+async def test_migrating_at_once_from_several_sides_and_again_makes_the_tables_once(
+    postgres: PostgresForTests,
+) -> None:
+    name = f"test_{secrets.token_hex(6)}"
+    postgres.carry_out(f"CREATE DATABASE {name} OWNER owner")
+    try:
+        dsn, password = postgres.dsn("owner", name), postgres.password("owner")
+        await asyncio.gather(*(migrate_async(dsn, password) for _ in range(3)))
+        api = await Database(postgres, name).connect("api")
+        assert await api.fetchval("SELECT version_num FROM alembic_version") == newest()
+        await api.execute("SELECT * FROM events, run_totals, dead_letters")
+        await api.close()
+        await migrate_async(dsn, password)
+    finally:
+        postgres.carry_out(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Database) -> None:
+    connection = await database.connect("owner")
+    try:
+        for role, rights in RIGHTS.items():
+            granted = await connection.fetch(
+                "SELECT DISTINCT privilege_type FROM information_schema.role_table_grants"
+                " WHERE grantee = $1 AND table_schema = 'public'",
+                role,
+            )
+            assert {row["privilege_type"] for row in granted} == set(rights.split(", ")), role
+    finally:
+        await connection.close()
+
+
+async def test_a_database_newer_than_the_desk_is_left_alone(database: Database) -> None:
+    owner = await database.connect("owner")
+    await owner.execute("UPDATE alembic_version SET version_num = '9999'")
+    await owner.close()
+    with pytest.raises(InvalidInput, match="9999"):
+        await migrate_async(database.dsn("owner"), database.password("owner"))
+
+
+async def test_nobody_to_migrate_is_said_without_the_password() -> None:
+    address = f"postgresql://owner@127.0.0.1:{free_port()}/desk"
+    with pytest.raises(StorageUnavailable) as caught:
+        await migrate_async(address, "hunter2", patience=0.2)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_the_stand_in_for_the_extension_is_made_only_where_it_is_missing(database: Database) -> None:
+    connection: asyncpg.Connection[asyncpg.Record] = await database.connect("api")
+    try:
+        extension = await connection.fetchval(
+            "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"
+        )
+        ours = await connection.fetchval(
+            "SELECT count(*) FROM pg_proc WHERE proname = 'time_bucket' AND prolang <> 13"
+        )
+        assert extension == 1 or ours == 1
+    finally:
+        await connection.close()
+    assert "create_hypertable" in migration_sql(None)
+    assert migration_sql(newest()).strip() == ""
