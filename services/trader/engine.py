@@ -33,6 +33,7 @@ from services.trader.feeds.base import MarketStep
 from services.trader.history import Timeframes
 from services.trader.orders import Orders, OrderState, Outputs
 from services.trader.rates import Rates
+from services.trader.sizing import Sizing, size_entry
 from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
 
 _BEFORE_CLOSE = timedelta(minutes=30)
@@ -139,6 +140,7 @@ class Engine:
         *,
         min_amount: bool = False,
         hours: Decimal | None = None,
+        sizing: Sizing = size_entry,
         state: EngineState | None = None,
     ) -> None:
         self.terms = terms
@@ -164,6 +166,7 @@ class Engine:
             risk_per_trade=terms.risk_per_trade,
             min_amount=min_amount,
             strategy=terms.strategy,
+            sizing=sizing,
         )
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
         self._filled = False

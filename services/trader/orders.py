@@ -42,7 +42,7 @@ from services.trader.brokers.base import (
     Update,
 )
 from services.trader.rates import Rates
-from services.trader.sizing import size_entry
+from services.trader.sizing import Sizing, size_entry
 
 _REMEMBERED_FILLS = 64
 _REMEMBERED_CANCELLED = 6
@@ -136,6 +136,7 @@ class Orders:
         risk_per_trade: Decimal,
         min_amount: bool,
         strategy: str,
+        sizing: Sizing = size_entry,
     ) -> None:
         self.state = state
         self._book = book
@@ -144,6 +145,7 @@ class Orders:
         self._out = out
         self._risk_per_trade = risk_per_trade
         self._min_amount = min_amount
+        self._size = sizing
         self._strategy = strategy
 
     # what is there
@@ -195,7 +197,7 @@ class Orders:
         stop_at = instruments.price(stop, pair)
         target_at = None if target is None else instruments.price(target, pair)
         rate = self._rates.rate(instrument, expected)
-        size = size_entry(
+        size = self._size(
             instrument=pair,
             side=side,
             expected=expected,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
+from typing import Protocol
 
 from services.shared.events import Reason, Side
 from services.shared.instruments import Instrument
@@ -24,6 +25,26 @@ class Size:
     amount: Decimal
     risk: Decimal
     refusal: Reason | None = None
+
+
+class Sizing(Protocol):
+    """How an entry is sized: `size_entry`, unless something else is handed to the engine."""
+
+    def __call__(
+        self,
+        *,
+        instrument: Instrument,
+        side: Side,
+        expected: Decimal,
+        spread: Decimal,
+        stop: Decimal,
+        target: Decimal | None,
+        risk: Decimal,
+        rate: Decimal,
+        currency: str,
+        min_amount: bool,
+    ) -> Size:
+        """See `size_entry`."""
 
 
 def size_entry(
