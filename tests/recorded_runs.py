@@ -60,7 +60,7 @@ insert into trades (time, id, trader, run_id, emitter, seq, recorded,
     trade, instrument, side, amount, entry_time, entry_price, trade_time, exit_price, stop, target,
     initial_risk, pnl, outcome, r_multiple, equity, commission, slippage, exit_reason, strategy, streak)
 select time, gen_random_uuid(), $1, $2, 'trader', k::bigint * $6::int * 2 + 1, $7::timestamptz,
-    k, case when k % 4 = 0 then 'GBPUSD' else 'EURUSD' end, case when k % 2 = 0 then 'buy' else 'sell' end,
+    k, case when k % 4 = 0 then 'GBPUSD' else 'EURUSD' end, case when k % 2 = 0 then 'long' else 'short' end,
     1000 + k % 500, time - $4::interval * 3, 1.07431, time, 1.07431 + (k % 21 - 10) * 0.0001, 1.07, 1.09,
     10.00, round((k % 21 - 10)::numeric, 2),
     case when k % 21 > 10 then 'win' when k % 21 < 10 then 'loss' else 'breakeven' end,

@@ -16,7 +16,7 @@ from services.api.answers.records import ChartAnswer, ChartMeta
 from services.shared.calendar import day_end, trading_day
 
 if TYPE_CHECKING:
-    from services.api.ledger import Proxy
+    from services.api.ledger import Proxy, Record
     from services.api.results import Run
 
 Level: TypeAlias = Literal["raw", "minute", "hour", "day"]
@@ -32,11 +32,19 @@ _MARKS = "select time, step, equity::float8 as equity, drawdown::float8 as drawd
 _FIRST = _MARKS + " where run_id = $1 and time >= $2 order by time, seq limit 1"
 _LAST = _MARKS + " where run_id = $1 and time < $2 order by time desc, seq desc limit 1"
 _RAW = _MARKS + " where run_id = $1 and time >= $2 and time < $3 order by time, seq"
-_ROLLUP = (
-    "select bucket, first_equity::float8 as first, low::float8 as low, high::float8 as high,"
-    " last_equity::float8 as last, max_drawdown::float8 as max_drawdown from equity_{level}"
-    " where trader = $1 and run_id = $2 and bucket >= $3 and bucket <= $4 order by bucket"
-)
+# Merged where the rows are: as many even stretches of time as wanted, those without rows left out.
+_ROLLUP = """
+with stretches as (
+    select width_bucket(date_part('epoch', bucket), $5::float8, $6::float8, $7::int) as stretch,
+        min(bucket) as start, max(bucket) as until, min(low) as low, max(high) as high,
+        max(max_drawdown) as max_drawdown, count(*) as rows
+    from equity_{level} where trader = $1 and run_id = $2 and bucket >= $3 and bucket <= $4 group by stretch)
+select start, until, f.first_equity::float8, s.low::float8, s.high::float8, l.last_equity::float8,
+    s.max_drawdown::float8, rows
+from stretches s
+    join equity_{level} f on f.trader = $1 and f.run_id = $2 and f.bucket = s.start
+    join equity_{level} l on l.trader = $1 and l.run_id = $2 and l.bucket = s.until
+order by start"""
 _LENGTHS: dict[Level, timedelta] = {
     "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
@@ -84,13 +92,15 @@ async def chart(
         made = raw if len(raw) <= points else list(thin(raw, points))
         return _answer(run.run_id, made, level, len(raw), points)
     edges = [_bucket(level, moment) for moment in (first["time"], last["time"])]
-    rows = await connection.fetch(_ROLLUP.format(level=level), run.trader, run.run_id, *edges)
-    candles = [_candle(level, *row) for row in rows]
-    made = list(unfold(merge(candles, points // 4), first["time"], last["time"], first["peak"]))
+    seconds = [_epoch(edges[0]), _epoch(edges[1]) + 1]
+    sql = _ROLLUP.format(level=level)
+    rows = await connection.fetch(sql, run.trader, run.run_id, *edges, *seconds, max(points // 4, 1))
+    candles = [_candle(level, row) for row in rows]
+    made = list(unfold(candles, first["time"], last["time"], first["peak"]))
     if made:  # the ends are known to the moment
         made[0] = (first["time"], *made[0][1:])
         made[-1] = (last["time"], last["equity"], last["drawdown"])
-    return _answer(run.run_id, made, level, len(candles), points)
+    return _answer(run.run_id, made, level, sum(row["rows"] for row in rows), points)
 
 
 def choose_level(marks: int, span: timedelta, points: int) -> Level:
@@ -115,24 +125,6 @@ def thin(marks: Sequence[Point], points: int) -> Iterator[Point]:
         for place in sorted({0, lowest, highest, len(share) - 1}):
             moment, equity, drawdown = share[place]
             yield moment, equity, deepest if place == lowest else drawdown
-
-
-def merge(candles: Sequence[Candle], most: int) -> list[Candle]:
-    """At most `most` candles that cover the same stretches."""
-    if len(candles) <= most:
-        return list(candles)
-    return [
-        Candle(
-            share[0].start,
-            share[-1].end,
-            share[0].first,
-            min(candle.low for candle in share),
-            max(candle.high for candle in share),
-            share[-1].last,
-            share[-1].max_drawdown,
-        )
-        for share in _shares(candles, max(most, 1))
-    ]
 
 
 def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime, peak: float) -> Iterator[Point]:
@@ -173,10 +165,18 @@ def _bucket(level: Level, moment: datetime) -> datetime | date:
     return moment - (moment - _START) % length
 
 
-def _candle(level: Level, bucket: Any, *values: Any) -> Candle:
+def _epoch(bucket: datetime | date) -> float:
+    """Seconds since 1970, as the database counts them for times and for dates."""
+    if isinstance(bucket, datetime):
+        return bucket.timestamp()
+    return (bucket - _START.date()).days * 86400.0
+
+
+def _candle(level: Level, row: Record) -> Candle:
+    start, until, *values = tuple(row)[:-1]
     if level == "day":
-        return Candle(day_end(bucket - timedelta(days=1)), day_end(bucket), *values)
-    return Candle(bucket, bucket + _LENGTHS[level], *values)
+        return Candle(day_end(start - timedelta(days=1)), day_end(until), *values)
+    return Candle(start, until + _LENGTHS[level], *values)
 
 
 def _answer(run_id: str, points: Sequence[Point], level: Level, rows: int, bound: int) -> ChartAnswer:

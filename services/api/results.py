@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_left
 from collections import OrderedDict
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from services.api.answers.state import EquityRow, Today
 from services.api.ledger import Ledger
 from services.shared.money import ZERO
-from services.shared.statistics import Statistics, Totals, summarise
+from services.shared.statistics import Statistics, Totals, daily_returns, summarise
 
 if TYPE_CHECKING:
     from services.api.ledger import Proxy, Record
@@ -39,7 +41,7 @@ _LAST_DAYS = (
     "select bucket, first_equity, last_equity from equity_day where trader = $1 and run_id = $2"
     " order by bucket desc limit 2"
 )
-_TOTAL_FIELDS = tuple(field.name for field in fields(Totals))
+_TOTAL_FIELDS = tuple(each.name for each in fields(Totals))
 _REMEMBERED = 32
 _READ_ANEW = 300.0
 
@@ -86,10 +88,29 @@ class Standing:
 
 @dataclass(slots=True)
 class _Daily:
-    """Last equities by trading day, and when they were last read in full."""
+    """Last equities and returns by trading day, in order, and when they were last read in full."""
 
-    equities: dict[date, Decimal]
     read_at: float
+    days: list[date] = field(default_factory=list)
+    equities: list[Decimal] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
+
+    def take(self, opening: Decimal, rows: Sequence[Record]) -> None:
+        """Replace everything from the first of these days on."""
+        keep = bisect_left(self.days, rows[0]["bucket"]) if rows else len(self.days)
+        del self.days[keep:], self.equities[keep:]
+        before = self.equities[-1] if self.equities else opening
+        self.days += [row["bucket"] for row in rows]
+        self.equities += [row["last_equity"] for row in rows]
+        fresh = daily_returns(before, self.equities[keep:])
+        # Without all of them there are none: `summarise` then finds out for itself.
+        whole = fresh is not None and len(self.returns) >= keep
+        self.returns = self.returns[:keep] + fresh if whole and fresh is not None else []
+
+    @property
+    def known_returns(self) -> list[float] | None:
+        """The return of every day, or None."""
+        return self.returns if len(self.returns) == len(self.days) else None
 
 
 @dataclass(slots=True)
@@ -153,10 +174,12 @@ class Results:
         if known is not None and known.key == key:
             return known.statistics
         first: datetime | None = await connection.fetchval(_FIRST_MARK, run.run_id)
+        daily = await self._daily_equity(connection, run)
         statistics = summarise(
             totals_of(totals),
             opening_balance=run.opening_balance or ZERO,
-            daily_equity=await self._daily_equity(connection, run),
+            daily_equity=daily.equities,
+            returns=daily.known_returns,
             equity=last["equity"] if last else None,
             peak=last["peak"] if last else None,
             drawdown=last["drawdown"] if last else None,
@@ -167,19 +190,18 @@ class Results:
         _remember(self._known, run.run_id, _Known(key, statistics))
         return statistics
 
-    async def _daily_equity(self, connection: Proxy, run: Run) -> list[Decimal]:
+    async def _daily_equity(self, connection: Proxy, run: Run) -> _Daily:
         """Every day's last equity. Days that are over are read once; all are read anew every few minutes,
         since a recorder that was away may still bring in some of an older day."""
         now = time.monotonic()
         daily = self._daily.get(run.run_id)
         if daily is None or now - daily.read_at > _READ_ANEW:
-            daily = _Daily({}, now)
-        days = list(daily.equities)
-        start = days[-2] if len(days) > 1 else date.min
-        for row in await connection.fetch(_DAYS, run.trader, run.run_id, start):
-            daily.equities[row["bucket"]] = row["last_equity"]
+            daily = _Daily(now)
+        start = daily.days[-2] if len(daily.days) > 1 else date.min
+        rows = await connection.fetch(_DAYS, run.trader, run.run_id, start)
+        daily.take(run.opening_balance or ZERO, rows)
         _remember(self._daily, run.run_id, daily)
-        return list(daily.equities.values())
+        return daily
 
 
 def _remember(cache: OrderedDict[str, Any], key: str, value: Any) -> None:

@@ -168,6 +168,7 @@ def summarise(
     *,
     opening_balance: Decimal,
     daily_equity: Sequence[Decimal] = (),
+    returns: Sequence[float] | None = None,
     equity: Decimal | None = None,
     peak: Decimal | None = None,
     drawdown: Decimal | None = None,
@@ -179,7 +180,8 @@ def summarise(
 ) -> Statistics:
     """The statistics of a run.
 
-    `daily_equity` is the last equity of each trading day that has one, in order. `equity`, `peak`,
+    `daily_equity` is the last equity of each trading day that has one, in order; `returns` are their
+    `daily_returns`, from a caller that keeps them. `equity`, `peak`,
     `drawdown` and `max_drawdown` come from the last equity event, `streak` from the last trade: they
     depend on order and are counted once, by the trader's book. `span` is the time from the run's first
     mark to its last.
@@ -189,7 +191,7 @@ def summarise(
     mean, error = _expectancy_r(totals)
     average_win = _average(totals.gross_profit, totals.wins)
     average_loss = _average(-totals.gross_loss, totals.losses)
-    sharpe, sortino = _risk_adjusted(opening_balance, daily_equity)
+    sharpe, sortino = _risk_adjusted(opening_balance, daily_equity, returns)
     return Statistics(
         trades=totals.trades,
         wins=totals.wins,
@@ -256,9 +258,13 @@ def _expectancy_r(totals: Totals) -> tuple[float | None, float | None]:
     return float(mean), math.sqrt(variance / count)
 
 
-def _risk_adjusted(opening: Decimal, daily_equity: Sequence[Decimal]) -> tuple[float | None, float | None]:
+def _risk_adjusted(
+    opening: Decimal, daily_equity: Sequence[Decimal], returns: Sequence[float] | None
+) -> tuple[float | None, float | None]:
     days = len(daily_equity)
-    returns = daily_returns(opening, daily_equity) if days >= FEWEST_DAYS else None
+    if days < FEWEST_DAYS:
+        return None, None
+    returns = daily_returns(opening, daily_equity) if returns is None else returns
     if returns is None:
         return None, None
     mean = math.fsum(returns) / days

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.chart import Candle, choose_level, merge, thin, unfold
+from services.api.chart import Candle, choose_level, thin, unfold
 
 START = datetime(2017, 4, 19, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -52,20 +50,6 @@ def test_thinned_marks_keep_ends_peak_and_trough_in_order_within_the_bound(
     assert max(point[2] for point in thinned) == max(mark[2] for mark in marks)
     times = [point[0] for point in thinned]
     assert times == sorted(set(times))
-
-
-@given(equities, st.integers(1, 30))
-def test_merged_candles_keep_ends_peak_trough_and_deepest_drawdown(values: list[float], most: int) -> None:
-    candles = _candles(values)
-    merged = merge(candles, most)
-    assert len(merged) <= most
-    assert (merged[0].first, merged[-1].last) == (values[0], values[-1])
-    assert (min(candle.low for candle in merged), max(candle.high for candle in merged)) == (
-        min(values),
-        max(values),
-    )
-    assert merged[-1].max_drawdown == candles[-1].max_drawdown
-    assert all(before.end <= after.start for before, after in itertools.pairwise(merged))
 
 
 @given(equities)
