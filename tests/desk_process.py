@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nats
+from nats.aio.client import Client
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("trader", "risk", "recorder", "api")
@@ -140,6 +142,16 @@ class DeskProcess:
         """The trades file of the last deployment."""
         self.cli("trades", "--csv", str(out))
         return out.read_bytes()
+
+
+@contextlib.asynccontextmanager
+async def listening(running: DeskProcess) -> AsyncIterator[Client]:
+    """A NATS connection with the credentials that `desk info` gives out."""
+    client = await nats.connect(running.info()["nats_url"], inbox_prefix=b"_INBOX_operator")
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @contextlib.contextmanager

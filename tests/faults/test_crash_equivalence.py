@@ -13,13 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
 from services.shared.events import EquityMarked, decode
 from services.trader.feeds.replay import sample_path
-from tests.desk_process import ROOT, SERVICES, DeskProcess, desk
+from tests.desk_process import ROOT, SERVICES, DeskProcess, desk, listening
 
 SEED = 20_261_122
 KILLS = 24
@@ -63,16 +62,15 @@ async def kill_at_random(running: DeskProcess, chance: random.Random, kills: int
             step = max(step, body.step)
             reached.notify_all()
 
-    client = await nats.connect(running.info()["nats_url"], inbox_prefix=b"_INBOX_operator")
-    await client.subscribe("equity.main", cb=hear)
     died = 0
-    for place in sorted(chance.sample(range(BARS * 19 // 20), kills)):
-        async with reached, asyncio.timeout(300):
-            await reached.wait_for(lambda place=place: step >= place)  # type: ignore[misc]
-        # Not always right behind a mark: anywhere within a step, and while another is starting.
-        await asyncio.sleep(chance.uniform(0, 0.02))
-        died += running.kill(chance.choice(SERVICES))
-    await client.close()
+    async with listening(running) as client:
+        await client.subscribe("equity.main", cb=hear)
+        for place in sorted(chance.sample(range(BARS * 19 // 20), kills)):
+            async with reached, asyncio.timeout(300):
+                await reached.wait_for(lambda place=place: step >= place)  # type: ignore[misc]
+            # Not always right behind a mark: anywhere within a step, and while another is starting.
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            died += running.kill(chance.choice(SERVICES))
     return died
 
 

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
 from services.shared.events import OrderAccepted, OrderDenied, OrderFilled, OrderIntended, decode
-from tests.desk_process import desk
+from tests.desk_process import desk, listening
 
 METRONOME = '''
 """Enters whenever it is flat and leaves four bars later: as many entries and exits as there can be."""
@@ -79,31 +78,30 @@ async def test_with_the_guard_stopped_no_entry_leaves_and_exits_still_do(tmp_pat
     strategy = tmp_path / "metronome.py"
     strategy.write_text(METRONOME)
     with desk(tmp_path / "desk", "--speed", "36000") as running:
-        client = await nats.connect(running.info()["nats_url"], inbox_prefix=b"_INBOX_operator")
-        before, after = Orders(), Orders()
-        heard = await client.subscribe("order.main.*", cb=before.hear)
-        await client.flush()
-        running.cli("deploy", "--strategy", f"{strategy}:Metronome")
-        await before.until(lambda: before.counts["OrderFilled exit"] >= 2, 60)
+        async with listening(running) as client:
+            before, after = Orders(), Orders()
+            heard = await client.subscribe("order.main.*", cb=before.hear)
+            await client.flush()
+            running.cli("deploy", "--strategy", f"{strategy}:Metronome", "--risk-per-trade", "50")
+            await before.until(lambda: before.counts["OrderFilled exit"] >= 2, 60)
 
-        # Stopped while a position is open, so that an exit is certain to come.
-        filled = before.counts["OrderFilled entry"]
-        await before.until(lambda: before.counts["OrderFilled entry"] > filled, 60)
-        assert running.kill("risk", signal.SIGSTOP)
-        await client.flush()
-        await heard.unsubscribe()
-        await client.subscribe("order.main.*", cb=after.hear)
-        try:
-            await after.until(
-                lambda: after.counts["OrderFilled exit"] >= 1 and after.counts["OrderDenied"] >= 2, 25
-            )
-        finally:
-            running.kill("risk", signal.SIGCONT)
-        assert after.counts["OrderIntended entry"] >= 2
-        assert after.reasons["guard_silent"] >= 2
-        assert after.counts["OrderAccepted entry"] == 0
-        assert after.counts["OrderFilled entry"] == 0
+            # Stopped while a position is open, so that an exit is certain to come.
+            filled = before.counts["OrderFilled entry"]
+            await before.until(lambda: before.counts["OrderFilled entry"] > filled, 60)
+            assert running.kill("risk", signal.SIGSTOP)
+            await client.flush()
+            await heard.unsubscribe()
+            await client.subscribe("order.main.*", cb=after.hear)
+            try:
+                await after.until(
+                    lambda: after.counts["OrderFilled exit"] >= 1 and after.counts["OrderDenied"] >= 2, 25
+                )
+            finally:
+                running.kill("risk", signal.SIGCONT)
+            assert after.counts["OrderIntended entry"] >= 2
+            assert after.reasons["guard_silent"] >= 2
+            assert after.counts["OrderAccepted entry"] == 0
+            assert after.counts["OrderFilled entry"] == 0
 
-        # The guard is back: entries leave again.
-        await after.until(lambda: after.counts["OrderFilled entry"] >= 1, 60)
-        await client.close()
+            # The guard is back: entries leave again.
+            await after.until(lambda: after.counts["OrderFilled entry"] >= 1, 60)
