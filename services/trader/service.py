@@ -16,14 +16,14 @@ from typing import Any
 import structlog
 from nats.aio.msg import Msg
 
-from services.shared import subjects
 from services.shared.bus import Bus, Outbox
-from services.shared.commands import CommandReply, Deployment
+from services.shared.commands import CommandReply
 from services.shared.errors import BusError, Conflict
 from services.shared.events import Reason
 from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
 from services.trader.between_runs import BetweenRuns, Situation
+from services.trader.display import Display
 from services.trader.engine import CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink
@@ -38,7 +38,6 @@ from services.trader.snapshot import Latch, RunSnapshot, Snapshot, SnapshotStore
 log = structlog.get_logger(__name__)
 
 _SNAPSHOT_EVERY = 250
-_SHOW_EVERY = 1.0
 _GUARD_SILENT_AFTER = 5.0
 _UNGUARDED_WAIT = 0.5
 _STORED_WITHIN = 5.0
@@ -60,9 +59,7 @@ class Trader:
         self._commands_seq = 0
         self._signals_seq = 0
         self._latch: Latch | None = None
-        self._shown: Deployment | None = None
-        self._shown_at = 0.0
-        self._shown_essence: tuple[Any, ...] = ()
+        self._display = Display(bus, settings.trader, self._between)
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[None]] = set()
         self._guard_heard = 0.0
@@ -73,7 +70,7 @@ class Trader:
     async def run(self) -> None:
         """Restore, work through what was asked, then trade until cancelled."""
         self._restore(await self._patiently(self._store.restore))
-        self._shown = await self._patiently(self._last_shown)
+        await self._patiently(self._display.restore)
         self._inbox = Inbox(
             self._bus, self._settings.trader, commands_seq=self._commands_seq, signals_seq=self._signals_seq
         )
@@ -114,10 +111,6 @@ class Trader:
             self._outbox.add(message.subject, message.data, message.msg_id)
         if kept.run is not None:
             self._run = self._resume(kept.run)
-
-    async def _last_shown(self) -> Deployment | None:
-        found = await self._bus.get(subjects.DEPLOYMENTS, self._settings.trader)
-        return None if found is None else Deployment.model_validate_json(found[0])
 
     def _resume(self, kept: RunSnapshot) -> Run:
         plan = make_plan(
@@ -304,31 +297,10 @@ class Trader:
             self._outbox.add(message.subject, message.data, message.msg_id)
 
     async def _show(self, *, finished: bool = False) -> None:
-        """Put desired and actual state where the API reads it: on every change, and each second."""
-        at = asyncio.get_running_loop().time()
-        essence = self._essence(finished)
-        if essence == self._shown_essence and (self._run is None or at - self._shown_at < _SHOW_EVERY):
-            return
-        shown = self._between.deployment(self._situation(), finished=finished, now=_now())
-        try:
-            await self._bus.put(
-                subjects.DEPLOYMENTS, self._settings.trader, shown.model_dump_json(exclude_none=True).encode()
-            )
-        except BusError as error:
-            log.warning("state_not_shown", detail=str(error))
-            return
-        self._shown, self._shown_at, self._shown_essence = shown, at, essence
-
-    def _essence(self, finished: bool) -> tuple[Any, ...]:
-        """What a reader must not see late."""
-        run = self._run
-        if run is None:
-            return (self._latch,)
-        state = run.loop.engine.state
-        return run.run_id, state.phase, state.paused, run.loop.engine.settled, finished
+        await self._display.show(self._situation(), finished=finished)
 
     def _situation(self) -> Situation:
-        return Situation(self._run, self._latch, self._shown)
+        return Situation(self._run, self._latch, self._display.shown)
 
     # commands
 

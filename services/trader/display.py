@@ -1,0 +1,65 @@
+"""The deployment as others see it: desired and actual state in the `deployments` bucket, where the API looks.
+
+Written on every change and once a second while a run is under way. What is written is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from services.shared import subjects
+from services.shared.bus import Bus
+from services.shared.commands import Deployment
+from services.shared.errors import BusError
+from services.trader.between_runs import BetweenRuns, Situation
+
+log = structlog.get_logger(__name__)
+
+_EVERY = 1.0
+
+
+class Display:
+    """Keeps one trader's entry up to date. `shown` is what it says now."""
+
+    def __init__(self, bus: Bus, trader: str, between: BetweenRuns) -> None:
+        self._bus = bus
+        self._trader = trader
+        self._between = between
+        self._at = 0.0
+        self._essence: tuple[Any, ...] = ()
+        self.shown: Deployment | None = None
+
+    async def restore(self) -> None:
+        """Read what was shown last. Raises BusError."""
+        found = await self._bus.get(subjects.DEPLOYMENTS, self._trader)
+        self.shown = None if found is None else Deployment.model_validate_json(found[0])
+
+    async def show(self, now_is: Situation, *, finished: bool = False) -> None:
+        """Show what has changed; NATS away is no reason to wait, the next call shows it."""
+        at = asyncio.get_running_loop().time()
+        essence = _essence(now_is, finished)
+        if essence == self._essence and (now_is.run is None or at - self._at < _EVERY):
+            return
+        if not self._bus.connected:
+            return
+        shown = self._between.deployment(now_is, finished=finished, now=datetime.now(UTC))
+        try:
+            data = shown.model_dump_json(exclude_none=True).encode()
+            await self._bus.put(subjects.DEPLOYMENTS, self._trader, data)
+        except BusError as error:
+            log.warning("state_not_shown", detail=str(error))
+            return
+        self.shown, self._at, self._essence = shown, at, essence
+
+
+def _essence(now_is: Situation, finished: bool) -> tuple[Any, ...]:
+    """What a reader must not see late."""
+    run = now_is.run
+    if run is None:
+        return (now_is.latch,)
+    state = run.loop.engine.state
+    return run.run_id, state.phase, state.paused, run.loop.engine.settled, finished
