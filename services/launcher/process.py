@@ -109,12 +109,23 @@ def end(process: psutil.Process, *, signal_number: int, within: float) -> bool:
     """Ask a process that is not our child to end, then insist; True when it is gone."""
     try:
         process.send_signal(signal_number)
-        process.wait(within)
     except psutil.NoSuchProcess:
         return True
-    except psutil.TimeoutExpired:
-        return kill_tree(process)
-    return True
+    return wait_gone(process, within) or kill_tree(process)
+
+
+def wait_gone(process: psutil.Process, within: float) -> bool:
+    """Wait until a process that is not our child has ended, reaped by its parent or not."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
 
 
 def kill_tree(process: psutil.Process) -> bool:
@@ -123,12 +134,9 @@ def kill_tree(process: psutil.Process) -> bool:
         for child in process.children(recursive=True):
             child.kill()
         process.kill()
-        process.wait(5)
     except psutil.NoSuchProcess:
         return True
-    except psutil.Error:
-        return False
-    return True
+    return wait_gone(process, 5)
 
 
 __all__ = [
@@ -140,5 +148,6 @@ __all__ = [
     "remember",
     "spawn",
     "tail",
+    "wait_gone",
     "wait_until",
 ]

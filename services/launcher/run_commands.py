@@ -6,7 +6,6 @@ import signal
 import sys
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from services.launcher import process
@@ -84,12 +83,8 @@ def down(data_dir: DataDirOption = None) -> None:
             return
         raise DeskNotRunning(f"no desk runs on {data.root}")
     launcher.send_signal(signal.SIGTERM)
-    try:
-        launcher.wait(_DOWN_WITHIN)
-    except psutil.TimeoutExpired:
-        raise DeskError(
-            f"the desk (pid {launcher.pid}) is still stopping after {_DOWN_WITHIN:.0f} s"
-        ) from None
+    if not process.wait_gone(launcher, _DOWN_WITHIN):
+        raise DeskError(f"the desk (pid {launcher.pid}) is still stopping after {_DOWN_WITHIN:.0f} s")
     typer.echo("the desk is down")
 
 
