@@ -58,6 +58,8 @@ class Delivery:
             self.kind, self.row = reading.read(stream, message.subject, message.data)
         except InvalidInput as error:
             self.reason = str(error)
+        except (ValueError, ArithmeticError, RecursionError) as error:  # or it would come again for ever
+            self.reason = f"it cannot be read: {type(error).__name__}"
 
     def stored(self) -> tuple[str, str]:
         """The stream's sequence, and when the stream took it, from the address of the acknowledgement."""

@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -190,7 +189,7 @@ class _Bench:
             if at % 2000 == 0:
                 await bus.client.flush(30)
         await bus.client.flush(30)
-        while await bus.last_sequence(subjects.EVENTS) < before + count:
+        while await bus.last_sequence(subjects.EVENTS) < before + count:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
         await bus.close()
         self.nats.stop()
@@ -280,18 +279,20 @@ class _Bench:
     async def peak(self, count: int) -> float:
         """Peak resident megabytes of the recorder's process while it catches up."""
         await self.rewind()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.recorder"],
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.recorder",
             cwd=_ROOT,
             env=os.environ | self.settings(),
-            stderr=subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         try:
             await self.until_taken()
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{process.pid}/status").read_text()  # noqa: ASYNC240 - no disk behind it
         finally:
             process.terminate()
-            process.wait(10)
+            await asyncio.wait_for(process.wait(), 10)
         await self.check(count)
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         if found is None:
