@@ -6,16 +6,13 @@ and adjustments is the change in balance to the cent whenever flat. Orders are e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 from services.shared import instruments
 from services.shared.events import Direction, EquityMarked, Outcome, TradeClosed
-from services.shared.market import Quote
-from services.shared.money import ZERO, exact, round_money
-from services.trader.rates import Rates
+from services.shared.money import ZERO, round_money
 
 _R = Decimal("0.000001")
 
@@ -166,18 +163,10 @@ class Book:
         """Book financing, a fee or a correction."""
         self.balance += amount
 
-    def mark(self, step: int, quotes: Mapping[str, Quote], rates: Rates) -> EquityMarked:
-        """Equity at the end of a step: longs at bid, shorts at ask; keeps peak and largest drawdown."""
+    def mark(self, step: int, unrealised: Decimal = ZERO, open_risk: Decimal = ZERO) -> EquityMarked:
+        """Equity at the end of a step, given what is open (see `valuation`); keeps peak and largest drawdown."""
         balance = self.balance
-        unrealised = open_risk = ZERO
-        for position in self.positions.values():
-            gain, risk = _value(position, quotes[position.instrument], rates)
-            unrealised += gain
-            open_risk += risk
-        if self.positions:
-            unrealised = round_money(unrealised, self.currency)
-            open_risk = round_money(open_risk, self.currency)
-        equity = balance + unrealised
+        equity = balance + unrealised if unrealised else balance
         if equity > self.peak:
             self.peak = equity
         drawdown = self.peak - equity
@@ -193,15 +182,3 @@ class Book:
             max_drawdown=self.max_drawdown,
             open_risk=open_risk,
         )
-
-
-def _value(position: Position, quote: Quote, rates: Rates) -> tuple[Decimal, Decimal]:
-    """Unrealised PnL and the money lost from entry to stop, both unrounded, in account currency."""
-    price = exact(quote.bid if position.side == "long" else quote.ask)
-    share = position.held_cost
-    rate = rates.rate(position.instrument, price)
-    gain = position.sign * (price * position.amount - share) * rate
-    if position.stop is None:
-        return gain, ZERO
-    at_stop = position.sign * (share - exact(position.stop) * position.amount) * rate
-    return gain, max(at_stop, ZERO)

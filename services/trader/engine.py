@@ -35,6 +35,7 @@ from services.trader.orders import Orders, OrderState, Outputs
 from services.trader.rates import Rates
 from services.trader.sizing import Sizing, size_entry
 from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
+from services.trader.valuation import Valuation
 
 _BEFORE_CLOSE = timedelta(minutes=30)
 _WEEK = timedelta(days=6)  # a little less than the distance of two closes, whatever summer time does
@@ -169,6 +170,8 @@ class Engine:
             sizing=sizing,
         )
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
+        self._rates_follow = rates.follows_prices
+        self._valuation = Valuation(self.state.book, rates)
         self._filled = False
         self._fills: list[Fill] = []
         self._refusal: Reason | None = None
@@ -237,19 +240,19 @@ class Engine:
         """New prices: follow up what is under way, then let the strategy decide, then mark."""
         state = self.state
         state.time = step.time
-        quotes, rates = state.quotes, self.rates
+        quotes, seen = state.quotes, state.seen
         for quote in step.quotes:
             quotes[quote.instrument] = quote
-            rates.on_quote(quote)
         for bar in step.bars:
+            name = bar.instrument
             if not step.quotes:
-                quote = Quote(bar.instrument, bar.end, bar.bid_close, bar.ask_close)
-                quotes[bar.instrument] = quote
-                rates.on_quote(quote)
-            frames = self.timeframes.get(bar.instrument)
+                quotes[name] = Quote(name, bar.end, bar.bid_close, bar.ask_close)
+            frames = self.timeframes.get(name)
             if frames is not None:
                 frames.append(bar)
-                state.seen[bar.instrument] = state.seen.get(bar.instrument, 0) + 1
+                seen[name] = seen.get(name, 0) + 1
+        if self._rates_follow:
+            self._follow_rates(step)
         if state.orders.working or state.orders.leaving:
             self.orders.follow_up()
             if state.ending is not None and state.ending.mode == "flatten":
@@ -259,6 +262,13 @@ class Engine:
         self._watch_the_clock(step.time)
         if state.phase == "MONITORING" or (state.ending is not None and state.ending.mode == "graceful"):
             self._run_strategy(step)
+
+    def _follow_rates(self, step: MarketStep) -> None:
+        for quote in step.quotes:
+            self.rates.on_quote(quote)
+        if not step.quotes:
+            for bar in step.bars:
+                self.rates.on_quote(self.state.quotes[bar.instrument])
 
     def on_update(self, update: Update) -> None:
         """News from the broker."""
@@ -386,7 +396,9 @@ class Engine:
     def mark(self) -> None:
         """State the equity of this step."""
         self._filled = False
-        self.out.facts.append(self.book.mark(self.state.step, self.state.quotes, self.rates))
+        state, book = self.state, self.state.book
+        worth = self._valuation.of(state.quotes) if book.positions else ()
+        self.out.facts.append(book.mark(state.step, *worth))
 
     @property
     def unmarked_fill(self) -> bool:
@@ -416,7 +428,7 @@ class Engine:
                 self._end_by_itself("end_of_hours", "its hours are over", urgent=self._last_price_can_be_had)
         if (
             self._weekend_flat
-            and not self.settled
+            and (state.book.positions or state.orders.working)
             and (state.ending is None or state.ending.mode == "graceful")
             and self.before_weekend(now)
         ):

@@ -38,9 +38,10 @@ class History:
 
     def append(self, end: datetime, open_: float, high: float, low: float, close: float) -> None:
         """Add a closed bar and forget the oldest beyond the depth."""
+        closes = self.close
         reach = high - low
-        if self.close:
-            before = self.close[-1]
+        if closes:
+            before = closes[-1]
             if high - before > reach:
                 reach = high - before
             elif before - low > reach:
@@ -49,10 +50,10 @@ class History:
         self.open.append(open_)
         self.high.append(high)
         self.low.append(low)
-        self.close.append(close)
+        closes.append(close)
         self.true_range.append(reach)
-        if len(self.close) > self.depth:
-            del self.end[0], self.open[0], self.high[0], self.low[0], self.close[0], self.true_range[0]
+        if len(closes) > self.depth:
+            del self.end[0], self.open[0], self.high[0], self.low[0], closes[0], self.true_range[0]
 
 
 class _Building:
@@ -82,10 +83,13 @@ class Timeframes:
 
     def append(self, bar: Bar) -> None:
         """A bar of the feed has closed."""
-        open_ = _middle(bar.bid_open, bar.ask_open)
-        high = _middle(bar.bid_high, bar.ask_high)
-        low = _middle(bar.bid_low, bar.ask_low)
-        close = _middle(bar.bid_close, bar.ask_close)
+        open_, high, low, close = bar.bid_open, bar.bid_high, bar.bid_low, bar.bid_close
+        # Mostly two prices differ on all four or on none.
+        if not (
+            open_ == bar.ask_open and high == bar.ask_high and low == bar.ask_low and close == bar.ask_close
+        ):
+            open_, high = round((open_ + bar.ask_open) / 2, 10), round((high + bar.ask_high) / 2, 10)
+            low, close = round((low + bar.ask_low) / 2, 10), round((close + bar.ask_close) / 2, 10)
         self.base.append(bar.end, open_, high, low, close)
         for seconds in self._longer:
             self._aggregate(seconds, bar, open_, high, low, close)
@@ -109,10 +113,6 @@ class Timeframes:
     def _finish(self, seconds: int, done: _Building) -> None:
         del self._building[seconds]
         self.by_seconds[seconds].append(done.end, done.open, done.high, done.low, done.close)
-
-
-def _middle(bid: float, ask: float) -> float:
-    return bid if bid == ask else round((bid + ask) / 2, 10)
 
 
 def bucket_end(start: datetime, seconds: int) -> datetime:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from services.shared.events import Body, Reason
+from services.shared.events import Body, OrderIntended, Reason
 from services.shared.market import Quote
 from services.shared.verdicts import Answer, RiskGuard, StepReport
 from services.trader.brokers.base import Broker, Update
@@ -83,7 +83,8 @@ class TradingLoop:
                 # A breach by an open trade is confirmed, or not, where the next bar opened (TRADING 6).
                 opens = [Quote(bar.instrument, bar.start, bar.bid_open, bar.ask_open) for bar in given.bars]
                 prices = [*opens, *prices]
-            self._work()
+            if engine.out.actions or state.ending is not None:
+                self._work()
             engine.mark()
         elif given is not None:
             self._put(given)
@@ -94,15 +95,18 @@ class TradingLoop:
         if self._carried:
             facts = [*self._carried, *facts]
             self._carried = []
-        judge, engine.out.judge = engine.out.judge, []
-        working = state.orders.working
+        judge: Sequence[OrderIntended] = ()
+        if engine.out.judge:
+            working = state.orders.working
+            judge = [intent for intent in engine.out.judge if intent.order in working]
+            engine.out.judge = []
         return StepReport(
             run_id=self.run_id,
             step=state.step,
             time=self._now,
             mode=self._mode,
             facts=facts,
-            judge=[intent for intent in judge if intent.order in working] if judge else judge,
+            judge=judge,
             quotes=state.quotes,
             prices=prices,
             rates=engine.rates.known,

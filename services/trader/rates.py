@@ -76,12 +76,24 @@ class Rates:
     def _turned(self, source: str, price: Decimal) -> Decimal:
         return price if source.endswith(self.currency) else inverse(price)
 
+    @property
+    def follows_prices(self) -> bool:
+        """Whether any rate comes by `on_quote`."""
+        return bool(self._currency_of)
+
     def on_quote(self, quote: Quote) -> None:
         """Take a pair's latest prices; one that no rate comes from changes nothing."""
         currency = self._currency_of.get(quote.instrument)
         if currency is not None:
             mid = (exact(quote.bid) + exact(quote.ask)) / _TWO
             self.known[currency] = self._turned(quote.instrument, mid)
+
+    def nearly(self, instrument: str, price: float) -> float:
+        """The rate as a float, quickly: to within its twelve decimals. Raises as `rate` does."""
+        way = self._way[instrument]
+        if way == "same":
+            return 1.0
+        return 1.0 / price if way == "own" else float(self.rate(instrument, _ONE))
 
     def rate(self, instrument: str, price: Decimal) -> Decimal:
         """Account currency for one unit of `instrument`'s quote currency, its price being `price`.

@@ -6,6 +6,7 @@ a market order fills at the next open; with quotes at the next quote; an urgent 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -90,6 +91,8 @@ class PaperBroker:
         self._currency = currency
         self._rates = rates
         self._news: list[Update] = []
+        # What `_bounds` says, for as long as no order changes.
+        self._near: dict[str, tuple[float, float]] = {}
         self._slips: dict[str, tuple[float, Decimal, float]] = {}
 
     # tickets
@@ -102,6 +105,7 @@ class PaperBroker:
             return [Rejected(ticket.order, refusal)]
         self.state.last_order = now
         order = PaperOrder(ticket=ticket, amount=ticket.amount, since=now)
+        self._near.clear()
         self.state.orders[ticket.order] = order
         self._say(Accepted(ticket.order, ticket.price, ticket.amount))
         if ticket.urgent and ticket.instrument in self._quotes:
@@ -169,6 +173,7 @@ class PaperBroker:
         if found is None:
             return []
         found.ticket.price = price
+        self._near.clear()
         return [Accepted(order, price, found.amount)]
 
     def lookup(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002
@@ -193,20 +198,34 @@ class PaperBroker:
                 state.quoted.append(quote.instrument)
             if state.orders:
                 self._on_quote(quote)
-        for bar in step.bars:
-            if state.orders and bar.instrument not in state.quoted and self._concerns(bar):
-                self._on_bar(bar)
+        if state.orders:
+            for bar in step.bars:
+                if self._concerns(bar) and bar.instrument not in state.quoted:
+                    self._on_bar(bar)
         return self._take_news() if self._news else ()
 
     def _concerns(self, bar: Bar) -> bool:
-        """Whether the bar's range reaches any order: most bars reach none, and cost no more than this."""
+        """Whether the bar's range comes near any order: most bars don't, and cost no more than this."""
+        near = self._near.get(bar.instrument)
+        if near is None:
+            near = self._near[bar.instrument] = self._bounds(bar.instrument)
+        low, high = near
+        return bar.bid_low <= low or bar.bid_high >= high or bar.ask_low <= low or bar.ask_high >= high
+
+    def _bounds(self, instrument: str) -> tuple[float, float]:
+        """The highest price that an order waits for the low to reach, and the lowest for the high."""
+        low, high = -math.inf, math.inf
         for order in self.state.orders.values():
             ticket = order.ticket
-            if ticket.instrument == bar.instrument and (
-                ticket.kind == "market" or self._passed(ticket, *_reach(bar, ticket))
-            ):
-                return True
-        return False
+            if ticket.instrument != instrument:
+                continue
+            if ticket.price is None:
+                return math.inf, -math.inf
+            if _waits_for_low(ticket):
+                low = max(low, ticket.price)
+            else:
+                high = min(high, ticket.price)
+        return low, high
 
     def _worked(self, instrument: str, before: datetime) -> list[PaperOrder]:
         """The instrument's orders taken no later than `before`, exits first."""
@@ -385,6 +404,7 @@ class PaperBroker:
                 price=price,
             )
             self.state.orders[number] = PaperOrder(ticket=ticket, amount=amount, since=moment)
+            self._near.clear()
             self._say(Accepted(number, price, amount))
 
     def _follow_position(self, ticket: Ticket) -> None:
@@ -403,6 +423,7 @@ class PaperBroker:
     def _finish(self, last: Filled | Cancelled) -> None:
         """Say the last news of an order and keep it for a while."""
         finished = self.state.finished
+        self._near.clear()
         finished[last.order] = last
         if len(finished) > _FINISHED_KEPT:
             del finished[next(iter(finished))]
@@ -421,9 +442,13 @@ def _sides(bid: float, ask: float) -> tuple[float, float]:
     return (bid, ask) if bid <= ask else (ask, bid)
 
 
+def _waits_for_low(ticket: Ticket) -> bool:
+    """A limit to buy and a stop to sell wait for the low, the others for the high."""
+    return (ticket.kind == "limit") == (ticket.side == "buy")
+
+
 def _reach(bar: Bar, ticket: Ticket) -> tuple[float, float]:
-    """The two sides at the end of the bar's range that this order waits for: a limit to buy and a stop to
-    sell wait for the low, the others for the high."""
-    if (ticket.kind == "limit") == (ticket.side == "buy"):
+    """The two sides at the end of the bar's range that this order waits for."""
+    if _waits_for_low(ticket):
         return _sides(bar.bid_low, bar.ask_low)
     return _sides(bar.bid_high, bar.ask_high)

@@ -5,6 +5,8 @@ The stop lies some average true ranges away and trails the close; the target is 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from pydantic import Field
 
 from services.shared.events import Side
@@ -35,7 +37,7 @@ class Donchian(Strategy[DonchianParameters]):
     name = "donchian"
     Parameters = DonchianParameters
 
-    @property
+    @cached_property
     def look_back(self) -> int:
         """The channel before the newest bar, and a close before the first true range."""
         return max(self.parameters.period, self.parameters.atr_period) + 1
@@ -43,10 +45,10 @@ class Donchian(Strategy[DonchianParameters]):
     def on_bar(self, ctx: Context) -> None:
         """Enter on a breakout; trail the stop of an open trade."""
         bars = ctx.history()
-        if len(bars) < self.look_back:
+        closes = bars.close
+        if len(closes) < self.look_back:
             return
-        settings = self.parameters
-        close = bars.close[-1]
+        settings, close = self.parameters, closes[-1]
         position = ctx.position()
         if position is not None:
             if settings.trail_atr:
