@@ -116,7 +116,9 @@ class BetweenRuns:
 
     def _halt(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
         if now_is.latch is not None:
-            return Decision(self._accepted(taken), self._say(taken, now, ("accepted", "done")))
+            told = bool(taken.guard_run) and taken.guard_run == now_is.latch.run_id
+            messages = () if told else self._say(taken, now, ("accepted", "done"))
+            return Decision(self._accepted(taken), messages)
         latch = Latch(reason=reason or "halted by command", run_id="", command_seq=taken.seq)
         messages = self._say(
             taken, now, ("accepted", "blocked", "flat", "done"), phase="HALTED", reason=latch.reason

@@ -25,6 +25,7 @@ from services.shared.commands import (
     VERBS,
     AnyCommand,
     CommandReply,
+    Halt,
     Signal,
     parse_command,
     parse_signal,
@@ -48,6 +49,17 @@ class StoredCommand:
     command_id: str
     command: AnyCommand | None
     error: str = ""
+
+    @property
+    def guard_run(self) -> str:
+        """The run the guard halted by it, or nothing for a command of anybody else."""
+        command = self.command
+        return command.run_id if isinstance(command, Halt) and command.by == "guard" else ""
+
+    @property
+    def ends_waiting(self) -> bool:
+        """Whether a person says by it that the guard need not be waited for (PROTOCOL 3)."""
+        return self.verb in ("stop", "halt") and self.command is not None and not self.guard_run
 
 
 @dataclass(slots=True, frozen=True)
@@ -114,8 +126,7 @@ class Inbox:
         ):
             self._commands_seq = message.seq
             command = _command(message)
-            if command.verb in ("stop", "halt"):
-                self.stops_waiting += 1
+            self.stops_waiting += command.ends_waiting
             self.pending.put_nowait(command)
             self.arrived.set()
         async for message in self._bus.read(
@@ -150,8 +161,8 @@ class Inbox:
             self.arrived.clear()
             return None
         taken = self.pending.get_nowait()
-        if isinstance(taken, StoredCommand) and taken.verb in ("stop", "halt"):
-            self.stops_waiting -= 1
+        if isinstance(taken, StoredCommand):
+            self.stops_waiting -= taken.ends_waiting
         return taken
 
     async def wait(self) -> None:

@@ -340,9 +340,8 @@ class Trader:
         command = taken.command
         assert command is not None
         ending = run.loop.engine.state.ending
-        if command.by == "guard" and (
-            run.lockstep or (ending is not None and taken.command_id in ending.command_ids)
-        ):
+        carried_out = ending is not None and taken.command_id in ending.command_ids
+        if taken.guard_run == run.run_id and (run.lockstep or carried_out):
             return CommandReply(status="accepted", command_id=taken.command_id)
         why_not = run.loop.engine.refuses(command.verb)
         given = CommandInput(

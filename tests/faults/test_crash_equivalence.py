@@ -22,14 +22,13 @@ from tests.desk_process import ROOT, SERVICES, DeskProcess, desk, listening
 
 SEED = 20_261_122
 KILLS = 24
-BARS = 5000
 DENYING: Sequence[str] = ("--strategy", "donchian", "--risk-per-trade", "70", "--set", "trail_atr=0")
 LIMITS = {"drawdown": "600"}
 
 
-def backtest(out: Path, options: Sequence[str]) -> bytes:
-    """The trades file of a backtest on the sample."""
-    subprocess.run(
+def backtest(out: Path, options: Sequence[str]) -> tuple[bytes, int]:
+    """The trades file of a backtest on the sample, and how many steps it took."""
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "services.launcher", "backtest", "--data", str(sample_path())),
             *("--trades", str(out), "--json", *options),
@@ -39,7 +38,7 @@ def backtest(out: Path, options: Sequence[str]) -> bytes:
         timeout=120,
         check=True,
     )
-    return out.read_bytes()
+    return out.read_bytes(), int(json.loads(done.stdout)["steps"])
 
 
 def limit_options(folder: Path) -> list[str]:
@@ -49,8 +48,8 @@ def limit_options(folder: Path) -> list[str]:
     return ["--limits", str(path)]
 
 
-async def kill_at_random(running: DeskProcess, chance: random.Random, kills: int) -> int:
-    """Kill a service at each of `kills` random places of the run; how many died."""
+async def kill_at_random(running: DeskProcess, chance: random.Random, steps: int) -> int:
+    """Kill a service at random places of a run of `steps`; how many died."""
     reached = asyncio.Condition()
     step = 0
 
@@ -65,7 +64,7 @@ async def kill_at_random(running: DeskProcess, chance: random.Random, kills: int
     died = 0
     async with listening(running) as client:
         await client.subscribe("equity.main", cb=hear)
-        for place in sorted(chance.sample(range(BARS * 19 // 20), kills)):
+        for place in sorted(chance.sample(range(steps * 19 // 20), KILLS)):
             async with reached, asyncio.timeout(300):
                 await reached.wait_for(lambda place=place: step >= place)  # type: ignore[misc]
             # Not always right behind a mark: anywhere within a step, and while another is starting.
@@ -76,7 +75,7 @@ async def kill_at_random(running: DeskProcess, chance: random.Random, kills: int
 
 @pytest.mark.timeout(900)
 def test_a_replay_of_all_bars_equals_the_backtest_byte_for_byte(tmp_path: Path) -> None:
-    expected = backtest(tmp_path / "backtest.csv", ())
+    expected, _ = backtest(tmp_path / "backtest.csv", ())
     with desk(tmp_path / "desk", "--speed", "0") as running:
         running.cli("deploy", "--strategy", "donchian")
         status = running.until_finished(300)
@@ -87,7 +86,7 @@ def test_a_replay_of_all_bars_equals_the_backtest_byte_for_byte(tmp_path: Path) 
 
 @pytest.mark.timeout(900)
 def test_a_run_with_denials_and_a_halt_equals_the_backtest_byte_for_byte(tmp_path: Path) -> None:
-    expected = backtest(tmp_path / "backtest.csv", [*DENYING, *limit_options(tmp_path)])
+    expected, _ = backtest(tmp_path / "backtest.csv", [*DENYING, *limit_options(tmp_path)])
     with desk(tmp_path / "desk", "--speed", "0") as running:
         running.cli("limits", *(f"{name}={value}" for name, value in LIMITS.items()), "--reason", "test")
         running.cli("deploy", *DENYING)
@@ -100,13 +99,14 @@ def test_a_run_with_denials_and_a_halt_equals_the_backtest_byte_for_byte(tmp_pat
 @pytest.mark.parametrize("denying", [False, True], ids=["plain", "denied and halted"])
 async def test_a_replay_whose_processes_are_killed_equals_the_backtest(tmp_path: Path, denying: bool) -> None:
     options = DENYING if denying else ("--strategy", "donchian")
-    expected = backtest(tmp_path / "backtest.csv", [*options, *(limit_options(tmp_path) if denying else ())])
+    limits = limit_options(tmp_path) if denying else []
+    expected, steps = backtest(tmp_path / "backtest.csv", [*options, *limits])
     chance = random.Random(SEED + denying)
     with desk(tmp_path / "desk", "--speed", "0") as running:
         if denying:
             running.cli("limits", *(f"{name}={value}" for name, value in LIMITS.items()), "--reason", "test")
         running.cli("deploy", *options)
-        died = await kill_at_random(running, chance, KILLS)
+        died = await kill_at_random(running, chance, steps)
         running.until_finished(600)
         assert running.trades(tmp_path / "desk.csv") == expected
     assert died >= 20
