@@ -20,6 +20,9 @@ from services.shared.events import EquityMarked, decode
 from services.trader.feeds.replay import sample_path
 from tests.desk_process import ROOT, SERVICES, DeskProcess, desk, listening
 
+pytestmark = pytest.mark.xdist_group("desk")
+"""One whole desk at a time: two would only wait for each other."""
+
 SEED = 20_261_122
 KILLS = 24
 DENYING: Sequence[str] = ("--strategy", "donchian", "--risk-per-trade", "70", "--set", "trail_atr=0")

@@ -14,6 +14,9 @@ from nats.aio.msg import Msg
 from services.shared.events import OrderAccepted, OrderDenied, OrderFilled, OrderIntended, decode
 from tests.desk_process import desk, listening
 
+pytestmark = pytest.mark.xdist_group("desk")
+"""One whole desk at a time: two would only wait for each other."""
+
 METRONOME = '''
 """Enters whenever it is flat and leaves four bars later: as many entries and exits as there can be."""
 

@@ -9,6 +9,9 @@ import pytest
 
 from tests.desk_process import SERVICES, desk
 
+pytestmark = pytest.mark.xdist_group("desk")
+"""One whole desk at a time: two would only wait for each other."""
+
 LOSING = ("--strategy", "rsi", "--balance", "100000", "--risk-per-trade", "1000")
 """On the sample this loses some 20 R: far more than the default drawdown limit of 3000."""
 

@@ -23,6 +23,9 @@ from services.shared.commands import VERBS
 from services.shared.events import AlertRaised, EquityMarked, encode
 from tests.desk_process import SERVICES, DeskProcess, desk
 
+pytestmark = pytest.mark.xdist_group("desk")
+"""One whole desk at a time: two would only wait for each other."""
+
 SEED = 20_261_122
 COUNT = 10_000
 _NOW = datetime(2026, 3, 2, tzinfo=UTC)
