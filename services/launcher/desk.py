@@ -92,6 +92,7 @@ class Desk:
         """
         self.data.make()
         self.data.lock()
+        self.data.notice.unlink(missing_ok=True)
         process.remember(self.data.run / "launcher.json", os.getpid())
         ended = await asyncio.to_thread(end_leftovers, self.data)
         if ended:
