@@ -13,6 +13,7 @@ from services.risk.guard import Guard
 from services.shared.commands import RiskAnswer
 from services.shared.events import (
     Body,
+    CommandOutcome,
     DeploymentTerms,
     EquityMarked,
     OrderAccepted,
@@ -188,8 +189,9 @@ class Desk:
     reports: list[StepReport] = field(default_factory=list)
 
     def begin(self) -> Desk:
-        """Start the run."""
+        """Start the run, as the trader does: the deploy command's outcome comes first."""
         self.ask(
+            CommandOutcome(command_id="deploy-1", verb="deploy", state="accepted"),
             status("STARTING", "NOT_DEPLOYED", with_terms=self.terms),
             status("MONITORING", "STARTING"),
             after=0,

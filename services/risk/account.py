@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from services.risk.judge import conversion
-from services.risk.state import Holding, State
+from services.risk.state import JUDGED_KEPT, Holding, State
 from services.shared.events import OrderAccepted, OrderFilled
 from services.shared.market import Quote
 from services.shared.money import exact, round_money
@@ -96,6 +96,13 @@ def follow_stop(state: State, order: OrderAccepted) -> Violation | None:
         text = f"the stop of {order.instrument} moved away to {price:f} without approval"
         return Violation("stop_widened", text)
     return None
+
+
+def withdraw(state: State, order: int) -> None:
+    """Forget an order that will not go, or not any more: live, the trader may say so before it is judged."""
+    state.approved.pop(order, None)
+    state.withdrawn.append(order)
+    del state.withdrawn[:-JUDGED_KEPT]
 
 
 def cancel(state: State, order: int) -> bool:

@@ -16,7 +16,7 @@ from services.risk import measures
 from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
 from services.shared.commands import RiskAnswer, RiskCheck, SideQuote
-from services.shared.errors import InvalidInput
+from services.shared.errors import BusError, InvalidInput
 from services.shared.events import Event, OrderIntended, explain, from_fields
 from services.shared.market import Quote
 from services.shared.verdicts import Answer, StepReport
@@ -42,7 +42,10 @@ class Checks:
             try:
                 reply, kind = await self._answer(bytes(request.data))
             except InvalidInput as error:
+                log.warning("check_refused", reason=str(error)[:200])
                 reply, kind = _reply(RiskAnswer(status="refused", reason=str(error)[:500])), "refused"
+            except BusError:
+                reply, kind = _reply(RiskAnswer(status="rebuilding")), "rebuilding"
         measures.CHECKS.labels(answer=kind).inc()
         if request._msg.reply:
             await request.respond(reply)

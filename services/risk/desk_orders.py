@@ -72,15 +72,14 @@ class DeskOrders:
         try:
             asked = LimitsRequest.model_validate_json(request.data.strip() or b'{"values":{}}')
             answer = guard.change_limits(asked.values, by=asked.by or "somebody", reason=asked.reason)
-        except ValidationError as error:
-            reason = explain(error)
-        except (InvalidInput, Refused) as error:
-            reason = str(error)
-        else:
             if answer.events:
                 self._keeper.say(answer, of_run=False)
                 await self._keeper.saved()
                 await self.publish_limits()
+        except ValidationError as error:
+            reason = explain(error)
+        except (InvalidInput, Refused, BusError) as error:
+            reason = str(error)
         reply = LimitsReply(
             status="rejected" if reason else "accepted", reason=reason, limits=guard.state.limits.as_text()
         )

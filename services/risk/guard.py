@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from services.risk import state as memory
-from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at
+from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at, withdraw
 from services.risk.judge import judge, remember, worst_price
 from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, Told, window_of
 from services.risk.watch import NOD, Watch
@@ -155,6 +155,12 @@ class Guard(Watch):
             window.last = quote.time
             window.values.append(abs(quote.ask - quote.bid))
 
+    def see_price(self, quote: Quote) -> None:
+        """Live: a price that came by itself. It is what a breach may be confirmed by, and one more spread."""
+        if quote.instrument in self.state.instruments:
+            self._quotes = {**self._quotes, quote.instrument: quote}
+            self.see_spread(quote)
+
     def _begin(self, run_id: str, facts: Sequence[Body]) -> bool:
         for fact in facts:
             if isinstance(fact, StatusChanged) and fact.terms is not None:
@@ -230,7 +236,7 @@ class Guard(Watch):
         elif isinstance(fact, OrderCancelled):
             self._unprotected |= cancel(state, fact.order)
         elif isinstance(fact, OrderRejected | OrderDenied):
-            state.approved.pop(fact.order, None)
+            withdraw(state, fact.order)
         elif isinstance(fact, Adjusted):
             state.balance += fact.amount
         elif isinstance(fact, StatusChanged):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -60,7 +61,7 @@ class Hearing:
                 return
             if event.body.terms.mode == "lockstep":  # type: ignore[union-attr]
                 return
-            self._begin(envelope.run_id)
+            self._begin(envelope.run_id, envelope.seq - 1)
         elif state.mode == "lockstep":
             return
         seq = envelope.seq
@@ -71,6 +72,12 @@ class Hearing:
             return
         self._count(event)
         self._take_waiting()
+
+    def take_bar(self, event: Event) -> None:
+        """Live: take in the price of a bar of the run under way."""
+        state, bar = self._keeper.guard.state, event.body
+        if state.mode == "live" and event.envelope.run_id == state.run_id and isinstance(bar, BarClosed):
+            self._keeper.guard.see_price(_closing(bar, event.envelope.time))
 
     def _take_early(self, event: Event) -> None:
         if len(self._early) < _EARLY_KEPT:
@@ -88,8 +95,9 @@ class Hearing:
                 break
             self._count(event)
 
-    def _begin(self, run_id: str) -> None:
-        self._keeper.places.begin_run(run_id)
+    def _begin(self, run_id: str, counted: int) -> None:
+        """Begin a run at its STARTING; what it said before that (that a command is accepted) is no matter."""
+        self._keeper.places.begin_run(run_id, counted)
         self._early.clear()
         self.intents.clear()
         self._passed.clear()
@@ -125,12 +133,12 @@ class Hearing:
         new_run = run_id != keeper.guard.state.run_id
         if new_run and (run_id in keeper.places.runs or not any(_begins(event) for event in ordered)):
             return None
-        counted = 0 if new_run else keeper.places.trader_seq
+        counted = ordered[0].envelope.seq - 1 if new_run else keeper.places.trader_seq
         fresh = [event for event in ordered if event.envelope.seq > counted]
         if any(event.envelope.seq != counted + at for at, event in enumerate(fresh, start=1)):
             return None
         if new_run:
-            self._begin(run_id)
+            self._begin(run_id, counted)
         if fresh:
             keeper.places.trader_seq = fresh[-1].envelope.seq
         for event in ordered:
@@ -148,12 +156,14 @@ class Hearing:
             places = self._keeper.places
             waiting: dict[int, Event] = {}
             try:
+                # Up to here: a live trader may write as fast as we read.
+                last = await self._bus.last_sequence(subjects.EVENTS)
                 async with contextlib.aclosing(
                     self._bus.read(subjects.EVENTS, after=places.stream_seq)  # type: ignore[type-var]
                 ) as messages:
                     async for message in messages:
                         self._take_stored(message, waiting)
-                        if upto is not None and self._reached(run_id, upto):
+                        if message.seq >= last or (upto is not None and self._reached(run_id, upto)):
                             break
                 if self._keeper.guard.state.mode == "lockstep":
                     await self._read_spreads()
@@ -186,7 +196,7 @@ class Hearing:
         if not known:
             if not _begins(event) or run_id in keeper.places.runs:
                 return
-            self._begin(run_id)
+            self._begin(run_id, seq - 1)
             waiting.clear()
         waiting[seq] = event
         while (following := waiting.pop(keeper.places.trader_seq + 1, None)) is not None:
@@ -257,6 +267,10 @@ class Hearing:
             return None
         head = _head(found.data or b"")
         return None if head is None or found.seq is None else (found.seq, head)
+
+
+def _closing(bar: BarClosed, time: datetime) -> Quote:
+    return Quote(bar.instrument, time, float(bar.bid_close), float(bar.ask_close))
 
 
 def _begins(event: Event) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from statistics import median
 
 from services.risk.state import JUDGED_KEPT, Approved, Holding, Spreads, State
 from services.shared import instruments
@@ -49,7 +48,10 @@ def spread_limit(window: Spreads | None, times: Decimal) -> float | None:
     """The widest spread that is still normal, or None while too few were seen to say."""
     if window is None or len(window.values) < SPREADS_NEEDED:
         return None
-    middle = median([round(value, 10) for value in window.values])
+    # Rounding the middle ones is rounding them all: it never changes their order.
+    ordered = sorted(window.values)
+    count = len(ordered)
+    middle = (round(ordered[(count - 1) // 2], 10) + round(ordered[count // 2], 10)) / 2
     return middle * float(times) if middle > 0 else None
 
 
@@ -67,6 +69,8 @@ def judge(state: State, order: OrderIntended, digest: str, report: StepReport) -
         return [_reason("order_changed", f"order {order.order} was judged before with another content")]
     if known is None and len(state.judged) >= JUDGED_KEPT and order.order < min(state.judged):
         return [_reason("order_changed", f"order {order.order} is older than what is remembered")]
+    if order.order in state.withdrawn:
+        return [_reason("withdrawn", f"order {order.order} was given up before it was judged")]
     reasons = _standing(state, order, report)
     adds = _adds(state, order)
     price = _price(order, report.quotes.get(order.instrument), state, report, reasons)

@@ -52,14 +52,15 @@ class Places:
     seqs: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
 
-    def begin_run(self, run_id: str) -> None:
-        """A run began: its events count from nothing. Only the latest runs are remembered."""
+    def begin_run(self, run_id: str, counted: int) -> None:
+        """A run began, with nothing of interest in its first `counted` events. Only the latest runs are
+        remembered."""
         if run_id not in self.runs:
             self.runs.append(run_id)
         for old in self.runs[:-_RUNS_KEPT]:
             self.seqs.pop(old, None)
         del self.runs[:-_RUNS_KEPT]
-        self.trader_seq = 0
+        self.trader_seq = counted
 
 
 class Keeper:
@@ -78,6 +79,7 @@ class Keeper:
         self._revision = 0
         self._changed = asyncio.Event()
         self._dirty = False
+        self._left = False
         self._waiters: list[asyncio.Future[None]] = []
         self._halting: set[asyncio.Task[None]] = set()
 
@@ -161,9 +163,11 @@ class Keeper:
         self._changed.set()
 
     async def saved(self) -> None:
-        """Wait until everything up to now is stored."""
+        """Wait until everything up to now is stored. Raises BusError when the guard leaves before that."""
         if not self._dirty:
             return
+        if self._left:
+            raise BusError("the guard is leaving")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(done)
         self._changed.set()
@@ -206,8 +210,12 @@ class Keeper:
             self._dirty = False
             if len(value) > _SIZE_WARNED:
                 log.warning("guard_state_large", bytes=len(value))
-            with measures.STORE_SECONDS.time():
-                await self._put(value)
+            try:
+                with measures.STORE_SECONDS.time():
+                    await self._put(value)
+            except BaseException:
+                self._waiters += waiters
+                raise
             self._hand_over(self._pending[:count])
             del self._pending[:count]
             for waiter in waiters:
@@ -230,10 +238,18 @@ class Keeper:
                 pause = min(pause * 2, 1.0)
 
     async def settle(self, seconds: float) -> None:
-        """Before leaving: store and publish what is waiting, for at most so long."""
+        """Before leaving: store and publish what is waiting, for at most so long. Nothing is stored after."""
         try:
             async with asyncio.timeout(seconds):
                 await self.saved()
                 await self._outbox.drained()
         except TimeoutError:
             log.warning("left_with_outputs_unsent", count=len(self._outbox))
+        self._left = True
+
+    def leave(self) -> None:
+        """Nothing is stored any more: whoever waits for it hears so."""
+        self._left = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(BusError("the guard is leaving"))

@@ -76,9 +76,10 @@ class RiskService:
             await self._work(keeping)
         finally:
             if not keeping.done():
-                await self._keeper.settle(2)
+                await self._keeper.settle(1.5)
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+            self._keeper.leave()
 
     async def _work(self, keeping: asyncio.Task[None]) -> None:
         try:
@@ -104,6 +105,7 @@ class RiskService:
     async def _listen(self) -> None:
         for pattern in _HEARD:
             await self._bus.subscribe(pattern.format(self._trader), self._guarded(self._hear_event))
+        await self._bus.subscribe("market.*.bar", self._guarded(self._hear_bar))
         await self._bus.subscribe("heartbeat.>", self._guarded(self._hear_heartbeat))
         await self._bus.subscribe(f"command.{self._trader}.*", self._guarded(self._orders.hear_command))
         service = await add_service(
@@ -148,6 +150,10 @@ class RiskService:
         if event.envelope.emitter == "trader":
             self._heartbeats.heard("trader", asyncio.get_running_loop().time())
         self._hearing.take(event)
+
+    async def _hear_bar(self, message: Msg) -> None:
+        if self._live:
+            self._hearing.take_bar(decode(bytes(message.data)))
 
     async def _hear_heartbeat(self, message: Msg) -> None:
         try:

@@ -132,6 +132,7 @@ class State:
     holdings: dict[str, Holding] = field(default_factory=dict)
     approved: dict[int, Approved] = field(default_factory=dict)
     judged: dict[int, str] = field(default_factory=dict)
+    withdrawn: list[int] = field(default_factory=list)
     entries: list[datetime] = field(default_factory=list)
     stops_seen: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, datetime] = field(default_factory=dict)
@@ -165,6 +166,7 @@ def snapshot(state: State) -> dict[str, Any]:
         "approved": [_approved(order) for order in state.approved.values()],
         "judged": [[order, digest] for order, digest in state.judged.items()],
         "entries": [_when(moment) for moment in state.entries],
+        "withdrawn": list(state.withdrawn),
         "stops_seen": dict(state.stops_seen),
         "breaches": {name: _when(moment) for name, moment in state.breaches.items()},
         "spreads": {
@@ -288,6 +290,7 @@ def _restore(data: Mapping[str, Any]) -> State:
         state.approved[order.order] = order
     state.judged = dict(data["judged"])
     state.entries = [datetime.fromisoformat(moment) for moment in data["entries"]]
+    state.withdrawn = list(data["withdrawn"])
     state.stops_seen = dict(data["stops_seen"])
     state.breaches = {name: datetime.fromisoformat(moment) for name, moment in data["breaches"].items()}
     for name, (last, *values) in data["spreads"].items():
@@ -347,3 +350,4 @@ def begin(state: State, run_id: str, terms: DeploymentTerms) -> None:
     ):
         memory.clear()
     state.entries.clear()
+    state.withdrawn.clear()

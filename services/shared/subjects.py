@@ -188,6 +188,7 @@ USERS: tuple[User, ...] = (
             "equity.*",
             "status.*",
             "adjustment.*",
+            "market.>",
             "alert.*",
             "outcome.*",
             "heartbeat.>",

@@ -33,7 +33,7 @@ from services.shared.commands import (
     parse_command,
 )
 from services.shared.errors import NoAnswer
-from services.shared.events import BarClosed, Body, LimitsChanged, TradeClosed, decode, encode
+from services.shared.events import BarClosed, Body, CommandOutcome, LimitsChanged, TradeClosed, decode, encode
 from services.shared.verdicts import StepReport
 from tests.conftest import ROOT, NatsForTests
 from tests.guard_facts import (
@@ -121,7 +121,9 @@ class Wired:
     def starting(self) -> StepReport:
         """The first step."""
         return self.next(
-            status("STARTING", "NOT_DEPLOYED", with_terms=self.desk.terms), status("MONITORING", "STARTING")
+            CommandOutcome(command_id="deploy-1", verb="deploy", state="accepted"),
+            status("STARTING", "NOT_DEPLOYED", with_terms=self.desk.terms),
+            status("MONITORING", "STARTING"),
         )
 
     def next(self, *facts: Body, **more: Any) -> StepReport:

@@ -231,6 +231,14 @@ def test_an_entry_that_was_cancelled_makes_room_for_the_next() -> None:
     assert codes(room.try_entry(entry(4))) == set()
 
 
+def test_an_order_the_trader_gave_up_waiting_for_is_not_approved_late() -> None:
+    late = desk(mode="live")
+    given_up = OrderDenied(order=1, step=2, digest="x", reasons=(Reason(code="silent", text="x"),))
+    late.guard.hear(late.run_id, given_up, late.time)
+    assert codes(late.try_entry(entry(1))) == {"withdrawn"}
+    assert codes(late.try_entry(entry(4))) == set()
+
+
 def test_a_larger_stop_needs_approval_and_is_judged_by_the_risk_it_would_have() -> None:
     wider = desk().hold()
     stop = entry(
