@@ -7,6 +7,7 @@ let through to it, behind the same host and origin rules.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import Depends, FastAPI, Response
@@ -14,6 +15,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from services.api.answers.base import Answer
 from services.api.auth import Doorkeeper, Gate
 from services.api.desk import Desk
 from services.api.door import Door
@@ -57,6 +59,7 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper) -> FastAPI:
         app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)
+    _publish(app)
     app.add_middleware(Gate, doorkeeper=doorkeeper)
     app.add_middleware(Door)  # the last one added is the outermost
     return app
@@ -82,3 +85,31 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
     routes: dict[str, Any] = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
     for path, answer in routes.items():
         app.add_api_route(path, answer, include_in_schema=False)
+
+
+def _publish(app: FastAPI) -> None:
+    """Have the application's document say what it does: FastAPI adds a plain JSON twin to every problem,
+    and leaves null values out of examples, which then lack fields."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = plain()
+            for methods in document["paths"].values():
+                for operation in methods.values():
+                    for status, answer in operation["responses"].items():
+                        if status >= "400":
+                            answer["content"].pop("application/json", None)
+            for model in _models(Answer):
+                shown = (model.model_config.get("json_schema_extra") or {}).get("examples")  # type: ignore[union-attr]
+                if shown and model.__name__ in document["components"]["schemas"]:
+                    document["components"]["schemas"][model.__name__]["examples"] = shown
+        return app.openapi_schema or plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _models(root: type[Answer]) -> Iterator[type[Answer]]:
+    for model in root.__subclasses__():
+        yield model
+        yield from _models(model)

@@ -134,7 +134,10 @@ def matches(pattern: str, address: str) -> bool:
     for place, word in enumerate(wanted):
         if word == ">":
             return len(given) > place
-        if place >= len(given) or word not in ("*", given[place]):
+        if place >= len(given):
+            return False
+        placeholder = given[place].startswith("{")
+        if word not in ("*", given[place]) and not placeholder:
             return False
     return len(wanted) == len(given)
 

@@ -51,7 +51,7 @@ without_token = APIRouter(tags=["overview"])
 _POINTS = Query(ge=FEWEST_POINTS, le=MOST_POINTS, description="At most so many points of the equity curve.")
 
 
-@without_token.get("/health", operation_id="health", summary="Does everything run?")
+@without_token.get("/health", operation_id="health", summary="Does everything run?", responses=documented())
 async def get_health(desk: DeskParts) -> HealthAnswer:
     """What of the desk answers. Always 200 while the API runs; `degraded` names what is away."""
     return health(desk)
