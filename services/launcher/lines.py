@@ -36,7 +36,8 @@ def describe(event: Event) -> str | None:
         return f"[{colour}]{body.severity.lower()}[/]  {escape(body.text)} [dim]{escape(body.action)}[/]"
     if isinstance(body, StatusChanged):
         why = f": {escape(body.reason)}" if body.reason else ""
-        return f"[magenta]status[/]  {body.previous} → {body.phase}{why}"
+        change = body.phase if body.previous == body.phase else f"{body.previous} → {body.phase}"
+        return f"[magenta]status[/]  {change}{why}"
     if isinstance(body, LimitsChanged):
         return f"[yellow]limits[/]  {body.action} by {escape(body.by)}: {escape(body.reason)}"
     return None

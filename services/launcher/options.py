@@ -8,12 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.launcher.client import DeskClient, find
 from services.launcher.data_dir import DataDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DataDirOption = Annotated[
     Path | None,
@@ -49,6 +52,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def table_console() -> Console:
+    """A console for tables: as wide as the terminal, and wide enough where there is none."""
+    import rich.console
+
+    console = rich.console.Console(highlight=False)
+    return console if console.is_terminal else rich.console.Console(highlight=False, width=160)
+
+
 def who() -> str:
     """Who asks, for the record of commands."""
     try:
@@ -66,5 +77,6 @@ __all__ = [
     "data_of",
     "desk_at",
     "print_json",
+    "table_console",
     "who",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from services.launcher.client import DeskClient
-from services.launcher.options import DataDirOption, JsonOption, data_of, desk_at, print_json
+from services.launcher.options import DataDirOption, JsonOption, data_of, desk_at, print_json, table_console
 from services.shared.errors import InvalidInput
 
 _WAIT = 60
@@ -114,7 +114,6 @@ def _write(desk: DeskClient, query: dict[str, Any], out: Path) -> None:
 
 
 def _print_trades(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if not rows:
@@ -138,7 +137,7 @@ def _print_trades(rows: list[dict[str, Any]]) -> None:
             row["exit_reason"],
             row["equity"],
         )
-    Console(highlight=False).print(table)
+    table_console().print(table)
 
 
 __all__ = ["export", "status", "trades"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from services.launcher.options import (
     data_of,
     desk_at,
     print_json,
+    table_console,
     who,
 )
 from services.shared.commands import Halt, Pause, Reset, Resume, Stop
@@ -152,7 +154,6 @@ def limits(
 
 
 def _print_limits(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("limit", "value", "used", "", "meaning", box=None, pad_edge=False)
@@ -161,16 +162,26 @@ def _print_limits(found: dict[str, Any]) -> None:
         table.add_row(
             str(limit.get("name")),
             str(limit.get("value")),
-            "" if limit.get("used") is None else str(limit["used"]),
+            _short(limit.get("used")),
             "" if percent is None else f"{percent:.0f} %",
             str(limit.get("meaning", "")),
         )
-    console = Console(highlight=False)
+    console = table_console()
     console.print(table)
     if found.get("halted"):
         console.print(f"[bold red]halted[/]: {found.get('reason', '')} (desk reset --reason …)")
     for missing in found.get("missing", []):
         console.print(f"[yellow]not known[/]: {missing.get('part')}: {missing.get('reason')}")
+
+
+def _short(number: object) -> str:
+    """An exact number for a glance: four digits behind the point are enough."""
+    if number is None:
+        return ""
+    try:
+        return f"{round(Decimal(str(number)), 4).normalize():f}"
+    except InvalidOperation:
+        return str(number)
 
 
 def _ask(command: Pause | Resume | Stop | Halt | Reset, data_dir: Any, wait: float, as_json: bool) -> None:
