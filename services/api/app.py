@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import Depends, FastAPI, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -19,6 +19,7 @@ from services.api.answers.base import Answer
 from services.api.auth import Doorkeeper, Gate
 from services.api.desk import Desk
 from services.api.door import Door
+from services.api.pages import HEADERS, documentation
 from services.api.problems import install
 from services.api.routes import commands, events, overview, records
 from services.api.strict import only_known_parameters
@@ -82,7 +83,16 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
     async def metrics() -> Response:
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    routes: dict[str, Any] = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(documentation(app.openapi()), headers=HEADERS)
+
+    routes: dict[str, Any] = {
+        "/": docs,
+        "/docs": docs,
+        "/livez": livez,
+        "/readyz": readyz,
+        "/metrics": metrics,
+    }
     for path, answer in routes.items():
         app.add_api_route(path, answer, include_in_schema=False)
 

@@ -115,8 +115,7 @@ async def test_a_guard_that_falls_silent_is_reported_once_and_its_return_too(
     fresh_nats: NatsForTests, database: Database, trader_id: str, tmp_path: Path
 ) -> None:
     guard = ScriptedTrader(await fresh_nats.connect("risk"), trader_id)
-    quick = {"DESK_GUARD_SILENT_AFTER": "1"}
-    async with api_process(fresh_nats, database, trader_id, tmp_path, **quick) as api:
+    async with api_process(fresh_nats, database, trader_id, tmp_path, DESK_GUARD_SILENT_AFTER="1") as api:
 
         async def silent() -> bool:
             return [alert.code for alert in await _alerts(fresh_nats, trader_id)] == ["guard_silent"]
@@ -217,3 +216,18 @@ async def test_the_page_of_another_site_cannot_reach_the_desk(
         assert not any(
             name.startswith("access-control") for name in (await api.client.get("/api/status")).headers
         )
+
+
+async def test_the_page_of_documentation_stands_alone(
+    nats_server: NatsForTests, database: Database, trader_id: str, tmp_path: Path
+) -> None:
+    async with api_process(nats_server, database, trader_id, tmp_path) as api:
+        for path in ("/", "/docs"):
+            page = await api.stranger.get(path)
+            assert page.status_code == 200
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert "<script" not in page.text
+            assert "http" not in page.text.replace("http://127.0.0.1", "")
+            assert api.token not in page.text
+            for route in ("/api/deploy", "/api/dashboard", "/api/export", "/api/events"):
+                assert f"<code>{route}</code>" in page.text
