@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test lint format bench lock clean
+.PHONY: help install run test lint format bench docs pictures lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,6 +43,14 @@ format: install ## put the code into shape
 
 bench: install ## measure against bare libraries; also writes bench.json
 	$(BIN)/python -m tests.bench
+
+docs: install ## write the tables and schemas of the docs from the code
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m services.shared.asyncapi
+	$(BIN)/python -m services.api.openapi
+
+pictures: install ## take the pictures of the docs from the real thing
+	$(BIN)/python docs/pictures/make.py
 
 lock: install ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
