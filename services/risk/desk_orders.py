@@ -30,6 +30,7 @@ from services.shared.commands import (
 )
 from services.shared.errors import BusError, InvalidInput, NotStored, Refused
 from services.shared.events import explain
+from services.shared.service import told_to_leave
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +150,8 @@ class DeskOrders:
         while True:
             self._woken.clear()
             await self.read_commands()
+            if told_to_leave():
+                return
             try:
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._woken.wait()
@@ -193,7 +196,7 @@ class DeskOrders:
         """Clear what was halted before, once all of the trader's events say that it is flat."""
         loop = asyncio.get_running_loop()
         guard, until = self._keeper.guard, loop.time() + _RESET_PATIENCE
-        while True:
+        while not told_to_leave():
             try:
                 answer = guard.reset(command_id, seq, by=command.by or "somebody", reason=command.reason)
             except Refused as error:

@@ -22,6 +22,7 @@ from services.shared.bus import Bus, Stored
 from services.shared.errors import BusError, InvalidInput
 from services.shared.events import BarClosed, Event, OrderIntended, StatusChanged, decode
 from services.shared.market import Quote
+from services.shared.service import told_to_leave
 
 log = structlog.get_logger(__name__)
 
@@ -228,7 +229,7 @@ class Hearing:
 
     async def follow_gaps(self) -> None:
         """Live: fill each gap that a plain copy showed, soon after."""
-        while True:
+        while not told_to_leave():
             await self._gap.wait()
             await asyncio.sleep(0.05)
             self._gap.clear()

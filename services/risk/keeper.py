@@ -22,6 +22,7 @@ from services.shared.commands import Halt
 from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
 from services.shared.events import TYPE_OF, encode, event_id
 from services.shared.limits import DEFAULTS
+from services.shared.service import told_to_leave
 from services.shared.verdicts import Answer
 
 log = structlog.get_logger(__name__)
@@ -201,7 +202,7 @@ class Keeper:
             group.create_task(self._write())
 
     async def _write(self) -> None:
-        while True:
+        while not told_to_leave():
             await self._changed.wait()
             self._changed.clear()
             waiters, self._waiters = self._waiters, []
@@ -224,7 +225,7 @@ class Keeper:
 
     async def _put(self, value: bytes) -> None:
         pause = 0.02
-        while True:
+        while not told_to_leave():
             try:
                 self._revision = await self._bus.put(
                     subjects.SNAPSHOTS, self._key, value, revision=self._revision
@@ -236,6 +237,7 @@ class Keeper:
                 log.warning("guard_state_not_stored", detail=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
+        raise asyncio.CancelledError
 
     async def settle(self, seconds: float) -> None:
         """Before leaving: store and publish what is waiting, for at most so long. Nothing is stored after."""

@@ -31,7 +31,7 @@ from services.shared.bus import Bus
 from services.shared.commands import HEARTBEAT
 from services.shared.errors import InvalidInput
 from services.shared.events import AlertRaised, Event, Severity, decode
-from services.shared.service import Health, ServiceSettings, beat, read_secret
+from services.shared.service import Health, ServiceSettings, beat, read_secret, told_to_leave
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +91,8 @@ class RiskService:
                 state = self._keeper.guard.state
                 if self._live:
                     await self._hearing.read_gap(state.run_id, None)
+                if told_to_leave():
+                    raise asyncio.CancelledError
                 group.create_task(self._hearing.follow_gaps())
                 group.create_task(self._orders.follow_commands())
                 group.create_task(beat(self._bus, self._health, SERVICE, self._instance))
@@ -272,7 +274,7 @@ class RiskService:
 
     async def _note(self) -> None:
         """Every few seconds: store how far it has come, so that a restart reads little."""
-        while True:
+        while not told_to_leave():
             await asyncio.sleep(_NOTE_EVERY)
             with contextlib.suppress(NatsError):
                 await self._hearing.note_places()
