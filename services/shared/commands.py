@@ -25,7 +25,7 @@ from pydantic import (
 
 from services.shared.errors import InvalidInput
 from services.shared.events import Count, Name, Reason, Text, explain
-from services.shared.money import Money, Price, Ratio
+from services.shared.money import Exact, Money, Price, Ratio
 from services.shared.verbs import VERBS as VERBS
 from services.shared.verbs import Verb as Verb
 
@@ -66,10 +66,10 @@ class Costs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    spread: Annotated[Decimal, Field(ge=0, le=10000)] = Decimal("1.0")
-    slippage: Annotated[Decimal, Field(ge=0, le=10000)] = Decimal("0.2")
-    commission: Annotated[Decimal, Field(ge=0, le=1_000_000)] = Decimal(0)
-    leverage: Annotated[Decimal, Field(gt=0, le=1000)] = Decimal(30)
+    spread: Annotated[Exact, Field(ge=0, le=10000)] = Decimal("1.0")
+    slippage: Annotated[Exact, Field(ge=0, le=10000)] = Decimal("0.2")
+    commission: Annotated[Exact, Field(ge=0, le=1_000_000)] = Decimal(0)
+    leverage: Annotated[Exact, Field(gt=0, le=1000)] = Decimal(30)
 
 
 class Deploy(Command):
@@ -82,7 +82,7 @@ class Deploy(Command):
     instruments: Annotated[tuple[Instrument, ...], Field(max_length=16)] = ()
     parameters: Annotated[dict[Name, Setting], Field(max_length=64)] = {}
     risk_per_trade: Positive = Decimal(10)
-    hours: Annotated[Decimal, Field(gt=0, le=24 * 366)] | None = None
+    hours: Annotated[Exact, Field(gt=0, le=24 * 366)] | None = None
     balance: Positive = Decimal(10000)
     currency: Currency = "USD"
     rates: Annotated[dict[Instrument, Text], Field(max_length=16)] = {}

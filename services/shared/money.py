@@ -10,7 +10,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer
+from pydantic import AfterValidator, Field, PlainSerializer
 
 # ISO 4217 minor units; every currency not named here has two digits.
 _MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "HUF": 2, "BHD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JOD": 3}
@@ -18,13 +18,23 @@ _MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "HUF": 2, "BHD": 3, "KWD": 3, "OM
 _WIRE = PlainSerializer(lambda value: format(value, "f"), return_type=str, when_used="json")
 _BOUND = Decimal(10) ** 15
 
-Money = Annotated[Decimal, Field(ge=-_BOUND, le=_BOUND, decimal_places=12), _WIRE]
+
+def _writable(value: Decimal) -> Decimal:
+    """Refuse a huge exponent: zero with one is within every bound, and endless when written out."""
+    if not -40 < int(value.as_tuple().exponent) < 40:
+        raise ValueError("expected a number of sensible length")
+    return value
+
+
+Exact = Annotated[Decimal, AfterValidator(_writable)]
+"""Any decimal that can be written out."""
+Money = Annotated[Exact, Field(ge=-_BOUND, le=_BOUND, decimal_places=12), _WIRE]
 """An amount of account currency."""
-Price = Annotated[Decimal, Field(ge=-_BOUND, le=_BOUND, decimal_places=12), _WIRE]
+Price = Annotated[Exact, Field(ge=-_BOUND, le=_BOUND, decimal_places=12), _WIRE]
 """A price in the instrument's quote currency."""
-Amount = Annotated[Decimal, Field(ge=0, le=_BOUND, decimal_places=12), _WIRE]
+Amount = Annotated[Exact, Field(ge=0, le=_BOUND, decimal_places=12), _WIRE]
 """Units of the instrument's base, never negative: the side says which way."""
-Ratio = Annotated[Decimal, Field(ge=-_BOUND, le=_BOUND, decimal_places=18), _WIRE]
+Ratio = Annotated[Exact, Field(ge=-_BOUND, le=_BOUND, decimal_places=18), _WIRE]
 """A pure number, or a conversion rate."""
 
 ZERO = Decimal(0)
