@@ -28,7 +28,10 @@ MOST_POINTS = 5000
 _ROWS_A_POINT = 4
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(2200, 1, 1, tzinfo=UTC)
-_MARKS = "select time, step, equity::float8 as equity, drawdown::float8 as drawdown, peak::float8 as peak from equity"
+_MARKS = (
+    "select time, step, equity::float8 as equity, drawdown::float8 as drawdown, peak::float8 as peak,"
+    " max_drawdown::float8 as deepest from equity"
+)
 _FIRST = _MARKS + " where run_id = $1 and time >= $2 order by time, seq limit 1"
 _LAST = _MARKS + " where run_id = $1 and time < $2 order by time desc, seq desc limit 1"
 _RAW = _MARKS + " where run_id = $1 and time >= $2 and time < $3 order by time, seq"
@@ -96,7 +99,7 @@ async def chart(
     sql = _ROLLUP.format(level=level)
     rows = await connection.fetch(sql, run.trader, run.run_id, *edges, *seconds, max(points // 4, 1))
     candles = [_candle(level, row) for row in rows]
-    made = list(unfold(candles, first["time"], last["time"], first["peak"]))
+    made = list(unfold(candles, first["time"], last["time"], first["peak"], first["deepest"]))
     if made:  # the ends are known to the moment
         made[0] = (first["time"], *made[0][1:])
         made[-1] = (last["time"], last["equity"], last["drawdown"])
@@ -127,12 +130,15 @@ def thin(marks: Sequence[Point], points: int) -> Iterator[Point]:
             yield moment, equity, deepest if place == lowest else drawdown
 
 
-def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime, peak: float) -> Iterator[Point]:
+def unfold(
+    candles: Sequence[Candle], earliest: datetime, latest: datetime, peak: float, deepest: float
+) -> Iterator[Point]:
     """Each candle as its path: down to the low and up to the high when it rose, the other way round when
     it fell; what repeats is left out.
 
-    Drawdowns count from `peak` before the first candle on. Which came first within a candle is not known,
-    so a low's is from the highest so far, and never more than the run's deepest by then.
+    Drawdowns count from `peak`, the highest before the first candle. Which came first within a candle is
+    not known; where the run's deepest drawdown (`deepest` before) grew in one, that is shown at its low,
+    and elsewhere no more than that ever was.
     """
     for candle in candles:
         quarter = (candle.end - candle.start) / 4
@@ -144,11 +150,14 @@ def unfold(candles: Sequence[Candle], earliest: datetime, latest: datetime, peak
         )
         before: float | None = None
         for place, equity in enumerate(path):
-            peak = max(peak, candle.high if equity == candle.low else equity)
+            peak = max(peak, equity)
             if equity != before:
                 moment = min(max(candle.start + place * quarter, earliest), latest)
-                yield moment, equity, min(round(peak - equity, 8), candle.max_drawdown)
+                grew = equity == candle.low and candle.max_drawdown > deepest
+                drawdown = candle.max_drawdown if grew else min(round(peak - equity, 8), candle.max_drawdown)
+                yield moment, equity, drawdown
             before = equity
+        deepest = max(deepest, candle.max_drawdown)
 
 
 def _shares(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:

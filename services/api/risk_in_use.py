@@ -51,7 +51,7 @@ def _use(
         return {}
     mark, today = standing.mark, standing.today
     losses = max(-(standing.streak or 0), 0)
-    percent = mark.drawdown / mark.peak * 100 if mark.peak > 0 else None
+    percent = round(mark.drawdown / mark.peak * 100, 4) if mark.peak > 0 else None
     return {
         "drawdown": (limits.drawdown, mark.drawdown),
         "drawdown_percent": (limits.drawdown_percent, percent),

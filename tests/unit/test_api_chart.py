@@ -56,7 +56,7 @@ def test_thinned_marks_keep_ends_peak_and_trough_in_order_within_the_bound(
 def test_unfolded_candles_show_every_extreme_in_order_of_time(values: list[float]) -> None:
     latest = START + len(values) * MINUTE
     candles = _candles(values)
-    points = list(unfold(candles, START, latest, values[0]))
+    points = list(unfold(candles, START, latest, values[0], 0.0))
     shown = {point[1] for point in points}
     assert {max(values), min(values), values[0], values[-1]} <= shown
     times = [point[0] for point in points]
