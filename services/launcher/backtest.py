@@ -188,7 +188,8 @@ def run_backtest(
         statistics=ledger.statistics(opening),
         ambiguous=ambiguous,
         target_first=other,
-        bars=len(plan.feed),
+        # A halt or the hours end a run before its data; the last close may be marked twice.
+        bars=min(len(plan.feed), len(ledger.curve.times)),
         seconds=seconds,
     )
 
