@@ -101,9 +101,10 @@ class Desk:
         wanted = self.options.port
         if wanted is not None and not ports.is_free(wanted):
             raise InvalidInput(f"port {wanted} is taken: choose another with --port, or none for a free one")
-        self._api_port = wanted or USUAL_API_PORT
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._make_keepers(self._secrets)
+        self._api_port = wanted or self._free(USUAL_API_PORT)
+        self._nats.port = self._free(self._nats.port)
         self._postgres.port = self._free(self._postgres.port)
         self._tell()
         self._starting = [
