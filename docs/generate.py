@@ -20,6 +20,7 @@ from services.api.auth import Doorkeeper
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
+from services.api.problems import Problem
 from services.launcher import exit_codes
 from services.launcher.cli import build
 from services.shared import limits, subjects
@@ -29,7 +30,7 @@ from services.shared.metrics import METRICS
 from services.shared.statistics import explanations
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE.parent / "README.md", *sorted(HERE.glob("*.md")))
+PAGES = (HERE.parent / "README.md", *sorted(HERE.glob("*.md")), *sorted(HERE.glob("reference/*.md")))
 MARK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TRADER = "<t>"
 
@@ -157,6 +158,20 @@ def routes_table() -> str:
     return table(("route", "what it is"), rows)
 
 
+def _kinds(kind: type[Problem]) -> Iterable[type[Problem]]:
+    """A problem's kinds, those they are made of first."""
+    for narrower in kind.__subclasses__():
+        yield narrower
+        yield from _kinds(narrower)
+
+
+def errors_table() -> str:
+    """Every way the API says no."""
+    kinds = sorted(_kinds(Problem), key=lambda kind: (kind.status, kind.code))
+    rows = [(str(kind.status), code(kind.code), _first(kind.__doc__), kind.cure) for kind in kinds]
+    return table(("status", "type urn:tradedesk:problem:…", "means", "what to do"), rows)
+
+
 def desk_table() -> str:
     """Every command of `desk`."""
     group = typer.main.get_command(build())
@@ -175,6 +190,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "streams": streams_table,
     "permissions": permissions_table,
     "routes": routes_table,
+    "errors": errors_table,
     "desk": desk_table,
 }
 
