@@ -20,6 +20,7 @@ from services.launcher.client import DeskClient, find
 from services.launcher.data_dir import ALERT_URLS, DataDir, database_file, nats_file
 from services.launcher.service_process import probe
 from services.shared import subjects
+from services.shared.alerts import channels, read_urls
 from services.shared.bus import Bus
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
@@ -132,20 +133,13 @@ def _clock(data: DataDir) -> Finding:
 def _alert_channels(data: DataDir) -> Finding:
     path = data.secret(ALERT_URLS)
     cure = f"write Apprise URLs, one a line (mailto://…), into {path}"
-    if not path.exists():
-        return Finding("alerts", "note", "no channel: alerts are only shown and recorded", cure)
-    lines = [line.strip() for line in path.read_text().splitlines()]
-    urls = [line for line in lines if line and not line.startswith("#")]
     try:
-        import apprise
-    except ImportError:
-        return Finding("alerts", "failed", "the package apprise is missing", "make install")
-    wrong = [number for number, url in enumerate(urls, 1) if not apprise.Apprise().add(url)]
-    if wrong:
-        return Finding("alerts", "failed", f"line {', '.join(map(str, wrong))} is no Apprise URL", cure)
-    if not urls:
+        known = channels(read_urls(path))
+    except (InvalidInput, ImportError) as error:
+        return Finding("alerts", "failed", str(error), cure)
+    if not known:
         return Finding("alerts", "note", "no channel: alerts are only shown and recorded", cure)
-    return Finding("alerts", "ok", f"{len(urls)} channel{'s' if len(urls) > 1 else ''}")
+    return Finding("alerts", "ok", f"{len(known)} channel{'s' if len(known) > 1 else ''}")
 
 
 def check_desk(data: DataDir) -> Iterator[Finding]:

@@ -19,9 +19,9 @@ from services.launcher.backoff import Backoff
 from services.launcher.data_dir import AlreadyRunning, DataDir
 from services.launcher.deploy_files import bring_files
 from services.launcher.deploy_options import DeployOptions, pairs
+from services.launcher.lines import describe
 from services.launcher.nats_server import configuration
 from services.launcher.ports import free_port, is_free
-from services.launcher.lines import describe
 from services.launcher.up_command import absolute_feed
 from services.shared import subjects
 from services.shared.commands import Deploy
