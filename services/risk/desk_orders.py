@@ -19,7 +19,7 @@ from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
 from services.risk.silence import Heartbeats
 from services.shared import subjects
-from services.shared.bus import Bus, Stored
+from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.commands import (
     CommandReply,
     Halt,
@@ -30,7 +30,6 @@ from services.shared.commands import (
 )
 from services.shared.errors import BusError, InvalidInput, NotStored, Refused
 from services.shared.events import explain
-from services.shared.service import told_to_leave
 
 log = structlog.get_logger(__name__)
 

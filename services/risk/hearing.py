@@ -18,11 +18,10 @@ from nats.errors import Error as NatsError
 
 from services.risk.keeper import Keeper
 from services.shared import subjects
-from services.shared.bus import Bus, Stored
+from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.errors import BusError, InvalidInput
 from services.shared.events import BarClosed, Event, OrderIntended, StatusChanged, decode
 from services.shared.market import Quote
-from services.shared.service import told_to_leave
 
 log = structlog.get_logger(__name__)
 

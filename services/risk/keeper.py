@@ -17,12 +17,11 @@ import structlog
 from services.risk import measures
 from services.risk.guard import Guard
 from services.shared import subjects
-from services.shared.bus import Bus, Outbox
+from services.shared.bus import Bus, Outbox, told_to_leave
 from services.shared.commands import Halt
 from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
 from services.shared.events import TYPE_OF, encode, event_id
 from services.shared.limits import DEFAULTS
-from services.shared.service import told_to_leave
 from services.shared.verdicts import Answer
 
 log = structlog.get_logger(__name__)

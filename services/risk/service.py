@@ -27,11 +27,11 @@ from services.risk.keeper import Keeper
 from services.risk.silence import OTHERS_ALERT, Heartbeats, Silence
 from services.shared import __version__, subjects
 from services.shared.alerts import Alert, Alerter, read_urls
-from services.shared.bus import Bus
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import HEARTBEAT
 from services.shared.errors import InvalidInput
 from services.shared.events import AlertRaised, Event, Severity, decode
-from services.shared.service import Health, ServiceSettings, beat, read_secret, told_to_leave
+from services.shared.service import Health, ServiceSettings, beat, read_secret
 
 log = structlog.get_logger(__name__)
 

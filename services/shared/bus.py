@@ -37,6 +37,16 @@ _WATCH_EVERY = 0.5
 _WRONG_LAST_SEQUENCE = 10071
 
 
+def told_to_leave() -> bool:
+    """Whether the present task has been cancelled, even if nobody noticed.
+
+    Python 3.11's `asyncio.wait_for`, which nats-py waits with, loses a cancellation that comes in the very
+    moment its result does; a loop that awaits NATS asks here on each round, or it may never end.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A message as a stream holds it."""
@@ -135,7 +145,7 @@ class Bus:
     async def _watch(self) -> None:
         """Leave a server that no longer answers (nats-py issue 671: pings alone do not)."""
         missed = 0
-        while True:
+        while not told_to_leave():
             await asyncio.sleep(_WATCH_EVERY)
             if not self._client.is_connected:
                 missed = 0
@@ -338,7 +348,7 @@ class Outbox:
         """Send for ever; cancel to end. What has not been stored stays in the outbox."""
         loop = asyncio.get_running_loop()
         pause = 0.05
-        while True:
+        while not told_to_leave():
             if not self._waiting:
                 self._empty.set()
                 self._wake.clear()
@@ -409,4 +419,4 @@ async def _ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None
         await js.add_stream(config)
 
 
-__all__ = ["Bus", "Outbox", "Stored", "prepare"]
+__all__ = ["Bus", "Outbox", "Stored", "prepare", "told_to_leave"]

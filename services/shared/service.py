@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.shared import __version__, subjects
-from services.shared.bus import Bus
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import HEARTBEAT, Heartbeat
 from services.shared.errors import BusError, DeskError, InvalidInput
 from services.shared.events import explain
@@ -166,20 +166,10 @@ def configure_logging(service: str, level: str = "INFO", *, file: TextIO | None 
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def told_to_leave() -> bool:
-    """Whether the present task has been cancelled, even if nobody noticed.
-
-    Python 3.11's `asyncio.wait_for`, which nats-py waits with, loses a cancellation that comes in the very
-    moment its result does; a loop that awaits NATS asks here on each round, or it may never end.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 async def beat(bus: Bus, health: Health, service: str, instance: str) -> None:
     """Publish a heartbeat each second for ever; NATS away is no reason to end."""
     subject = subjects.heartbeat(service, instance)
-    while True:
+    while not told_to_leave():
         pulse = Heartbeat(
             service=service,
             instance=instance,

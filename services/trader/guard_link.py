@@ -14,7 +14,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from services.shared import subjects
-from services.shared.bus import Bus
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import RiskAnswer
 from services.shared.errors import NoAnswer
 from services.shared.events import wire_time
@@ -85,6 +85,8 @@ class GuardLink:
     async def ask_until_answered(self, data: bytes, step: int, give_up: Callable[[], bool]) -> Answer | None:
         """Ask again and again; None only when `give_up` says that a person has ended the wait."""
         while not give_up():
+            if told_to_leave():
+                raise asyncio.CancelledError
             answer = await self.ask_once(data, step, _ONCE)
             if answer is not None:
                 return answer

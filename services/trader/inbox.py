@@ -20,7 +20,7 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
 
 from services.shared import __version__, subjects
-from services.shared.bus import Bus, Stored
+from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.commands import (
     VERBS,
     AnyCommand,
@@ -140,7 +140,7 @@ class Inbox:
     async def run(self) -> None:
         """Read what is stored, whenever something is heard and each second, for ever."""
         retries: tuple[float, ...] = (0.0,)
-        while True:
+        while not told_to_leave():
             self._heard.clear()
             for pause in retries:
                 await asyncio.sleep(pause)

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from nats.aio.msg import Msg
 
-from services.shared.bus import Bus, Outbox
+from services.shared.bus import Bus, Outbox, told_to_leave
 from services.shared.commands import CommandReply
 from services.shared.errors import BusError, Conflict
 from services.shared.events import Reason
@@ -94,7 +94,7 @@ class Trader:
 
     async def _trade(self) -> None:
         """Commands first, then the run they made; for ever."""
-        while True:
+        while not told_to_leave():
             await self._take_commands()
             if self._run is None:
                 await self._inbox.wait()
@@ -132,6 +132,8 @@ class Trader:
                 if isinstance(error, Conflict):
                     raise
                 log.warning("nats_unavailable", detail=str(error))
+                if told_to_leave():
+                    raise asyncio.CancelledError from None
                 await asyncio.sleep(0.5)
 
     # a run
@@ -156,6 +158,8 @@ class Trader:
 
     async def _until_due(self, run: Run, pace: Pace, step: MarketStep) -> None:
         """Wait for the step's moment, carrying out commands as they come."""
+        if told_to_leave():
+            raise asyncio.CancelledError
         if run.lockstep:
             await self._take_commands()
             return
