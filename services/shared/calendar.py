@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -19,6 +20,7 @@ DAY_END = time(17)
 _FRIDAY = 4
 
 
+@lru_cache(maxsize=32)
 def day_end(day: date) -> datetime:
     """17:00 New York on `day`, in UTC."""
     return datetime.combine(day, DAY_END, NEW_YORK).astimezone(UTC)

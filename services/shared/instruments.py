@@ -6,7 +6,7 @@ is rounded in `money`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 
@@ -31,7 +31,8 @@ class Instrument:
     """A pair: one unit of `base` costs so much of `quote`.
 
     Prices are multiples of `tick` and shown with `decimals` digits; a `pip` is what costs are counted in;
-    amounts are units of `base`, at least `min_amount`, in multiples of `amount_step`.
+    amounts are units of `base`, at least `min_amount`, in multiples of `amount_step`. `plain_tick`: one unit
+    of the last digit, so that rounding to the digits is rounding to the tick.
     """
 
     symbol: str
@@ -42,6 +43,11 @@ class Instrument:
     decimals: int
     min_amount: Decimal
     amount_step: Decimal
+    plain_tick: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        plain = self.tick.as_tuple() == (0, (1,), -self.decimals)
+        object.__setattr__(self, "plain_tick", plain)
 
 
 @lru_cache(maxsize=512)
@@ -69,6 +75,8 @@ def find(symbol: str) -> Instrument:
 def price(value: float | Decimal, instrument: Instrument) -> Decimal:
     """`value` as an exact price: half-even to the tick, with the instrument's decimals."""
     known = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    if instrument.plain_tick:
+        return known.quantize(instrument.tick, rounding=ROUND_HALF_EVEN)
     return round_to_step(known, instrument.tick).quantize(
         Decimal(1).scaleb(-instrument.decimals), rounding=ROUND_HALF_EVEN
     )

@@ -74,4 +74,4 @@ def digest(order: OrderIntended) -> str:
         None if order.stop is None else format(order.stop, "f"),
         None if order.target is None else format(order.target, "f"),
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

@@ -253,13 +253,14 @@ class Engine:
                 seen[name] = seen.get(name, 0) + 1
         if self._rates_follow:
             self._follow_rates(step)
-        if state.orders.working or state.orders.leaving:
+        if self.orders.restless:
             self.orders.follow_up()
-            if state.ending is not None and state.ending.mode == "flatten":
-                self.orders.flatten(state.ending.code, urgent=state.orders.urgent)
+        if state.ending is not None and state.ending.mode == "flatten" and not self.settled:
+            self.orders.flatten(state.ending.code, urgent=state.orders.urgent)
         if self._fills:
             self.tell_fills()
-        self._watch_the_clock(step.time)
+        if self._weekend_flat or self._hours is not None:
+            self._watch_the_clock(step.time)
         if state.phase == "MONITORING" or (state.ending is not None and state.ending.mode == "graceful"):
             self._run_strategy(step)
 
@@ -273,6 +274,7 @@ class Engine:
     def on_update(self, update: Update) -> None:
         """News from the broker."""
         fill = self.orders.on_update(update)
+        self._valuation.book_changed()
         if fill is None:
             return
         self._filled = True
@@ -337,9 +339,9 @@ class Engine:
         if command.verb in ("pause", "resume"):
             self._pause(command)
         elif command.verb == "halt":
-            self._end("HALTED", command.verb, "flatten", "halt", command.reason or "halted", command)
+            self._end("HALTED", command.verb, "flatten", "halted", command.reason or "halted", command)
         else:
-            self._end("STOPPED", command.verb, command.mode, "stop", command.reason or "stopped", command)
+            self._end("STOPPED", command.verb, command.mode, "stopped", command.reason or "stopped", command)
 
     def on_signal(self, given: SignalInput) -> None:
         """A decision from outside: once by its id, not after its expiry, and only what is possible."""

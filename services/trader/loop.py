@@ -78,11 +78,7 @@ class TradingLoop:
             if updates:
                 self._hear(updates, given.time)
             engine.on_market(given)
-            prices = given.quotes or [state.quotes[bar.instrument] for bar in given.bars]
-            if held and given.bars:
-                # A breach by an open trade is confirmed, or not, where the next bar opened (TRADING 6).
-                opens = [Quote(bar.instrument, bar.start, bar.bid_open, bar.ask_open) for bar in given.bars]
-                prices = [*opens, *prices]
+            prices = self._prices(given, held)
             if engine.out.actions or state.ending is not None:
                 self._work()
             engine.mark()
@@ -91,25 +87,27 @@ class TradingLoop:
             self._work()
             if engine.unmarked_fill:
                 engine.mark()
-        facts = self._take_facts()
+        out = engine.out
+        facts, out.facts = out.facts, []
         if self._carried:
             facts = [*self._carried, *facts]
             self._carried = []
         judge: Sequence[OrderIntended] = ()
-        if engine.out.judge:
-            working = state.orders.working
-            judge = [intent for intent in engine.out.judge if intent.order in working]
-            engine.out.judge = []
+        if out.judge:
+            judge = [intent for intent in out.judge if intent.order in state.orders.working]
+            out.judge = []
+        time = state.time or _BEFORE_ALL
+        # By position: by name costs half as much again, and this is made at every bar.
         return StepReport(
-            run_id=self.run_id,
-            step=state.step,
-            time=self._now,
-            mode=self._mode,
-            facts=facts,
-            judge=judge,
-            quotes=state.quotes,
-            prices=prices,
-            rates=engine.rates.known,
+            self.run_id,
+            state.step,
+            time,
+            self._mode,
+            facts,
+            judge,
+            state.quotes,
+            prices,
+            engine.rates.known,
         )
 
     def conclude(self, answer: Answer) -> Sequence[Body]:
@@ -144,6 +142,20 @@ class TradingLoop:
     def carry(self, facts: Sequence[Body]) -> None:
         """After a restore: what the next report has to begin with."""
         self._carried = list(facts)
+
+    def _prices(self, step: MarketStep, held: bool) -> Sequence[Quote]:
+        """The step's prices; over an open trade its opens first: a breach by it is confirmed, or not, where
+        the next bar opened (TRADING 6)."""
+        if step.quotes:
+            return step.quotes
+        quotes = self.engine.state.quotes
+        prices: list[Quote] = []
+        if held:
+            for bar in step.bars:
+                prices.append(Quote(bar.instrument, bar.start, bar.bid_open, bar.ask_open))  # noqa: PERF401
+        for bar in step.bars:
+            prices.append(quotes[bar.instrument])  # noqa: PERF401 - quicker for one bar, and it is nearly always one
+        return prices
 
     @property
     def _now(self) -> datetime:
@@ -207,13 +219,15 @@ def run_to_end(
 ) -> None:
     """Drive the loop with the guard in memory until the data or the deployment ends: the backtest."""
     advance, ask, conclude = loop.advance, guard.answer, loop.conclude
+    state = loop.engine.state
     for step in steps:
         report = advance(step)
         answer = ask(report)
-        conclude(answer)
+        if not answer.trivial:
+            conclude(answer)
         if hear is not None:
             hear(report, answer)
-        if loop.engine.state.ending is not None and loop.finished:
+        if state.ending is not None and loop.finished:
             break
     while not loop.finished:
         report = advance(EndOfData())

@@ -146,6 +146,7 @@ class Orders:
         self._risk_per_trade = risk_per_trade
         self._min_amount = min_amount
         self._size = sizing
+        self._unknown = any(order.status == "unknown" for order in state.working.values())
         self._strategy = strategy
 
     # what is there
@@ -294,11 +295,16 @@ class Orders:
         self.state.working[intent.order] = order
         self._out.actions.append(Submit(_ticket(order)))
 
+    @property
+    def restless(self) -> bool:
+        """Whether there is anything to follow up."""
+        return self._unknown or bool(self.state.leaving)
+
     def follow_up(self) -> None:
         """Repeat every full exit that is neither filled nor under way, and look up what is unknown."""
-        for order in self.state.working.values():
-            if order.status == "unknown":
-                self._out.actions.append(Lookup(order.intent.order))
+        unknown = [number for number, order in self.state.working.items() if order.status == "unknown"]
+        self._unknown = bool(unknown)
+        self._out.actions.extend(Lookup(number) for number in unknown)
         for instrument, reason in self.state.leaving.items():
             position = self._book.positions.get(instrument)
             if position is not None and self._exit_of(instrument) is None:
@@ -416,6 +422,7 @@ class Orders:
             self._protect(order, update.reason)
         elif isinstance(update, Unknown):
             order.status = "unknown"
+            self._unknown = True
         elif isinstance(update, NotFound):
             reason = Reason(code="not_found", text="the broker never had this order; it is not sent late")
             self._drop(order, reason)

@@ -15,84 +15,94 @@ from services.shared.money import ZERO, exact, minor_unit, round_money
 from services.trader.book import Book, Position
 from services.trader.rates import Rates
 
-_LARGE = 1e8
-"""Above this, in quote currency, floats are not asked."""
+_LARGE = 1e6
+"""Above so many minor units floats are not asked."""
 _NEAR_MIDDLE = 0.49
 """A float further than this from the whole minor unit does not decide. Its own error is below 0.005."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """A position in floats: signed amount and cost, and the signed distance from cost to its stop's value.
-    Good as long as the three exact numbers are the very ones it was made of."""
+    """A position in floats: signed amount and cost. `same`: its quote currency is the account's."""
 
-    amount: Decimal
-    cost: Decimal
-    stop: float | None
+    name: str
     units: float
     paid: float
-    at_risk: float
+    same: bool
 
 
 class Valuation:
-    """Unrealised result and open risk of a book, longs at bid, shorts at ask."""
+    """Unrealised result and open risk of a book, longs at bid, shorts at ask. Whoever changes the book says so
+    by `book_changed`."""
 
     def __init__(self, book: Book, rates: Rates) -> None:
         self._book = book
         self._rates = rates
         self._unit = minor_unit(book.currency)
         self._scale = float(1 / self._unit)
-        self._held: dict[str, _Held] = {}
+        self._held: list[_Held] = []
+        self._looked = False
+        self._fixed_risk: Decimal | None = None
+
+    def book_changed(self) -> None:
+        """A fill was booked, or a stop moved."""
+        self._looked = False
 
     def of(self, quotes: Mapping[str, Quote]) -> tuple[Decimal, Decimal]:
         """Unrealised and open risk, each rounded half-even to the minor unit as one sum."""
-        gain = risk = 0.0
-        large = False
-        for name, position in self._book.positions.items():
-            held = self._held.get(name)
-            if (
-                held is None
-                or held.amount is not position.amount
-                or held.cost is not position.held_cost
-                or held.stop != position.stop
-            ):
-                held = self._held[name] = _in_floats(position)
-            quote = quotes[name]
-            price = quote.bid if held.units > 0 else quote.ask
-            rate = self._rates.nearly(name, price)
-            gain += (price * held.units - held.paid) * rate
-            risk += held.at_risk * rate
-            large = large or abs(held.paid) > _LARGE
+        if not self._looked:
+            self._look(quotes)
+        gain = 0.0
+        for held in self._held:
+            quote = quotes[held.name]
+            units = held.units
+            change = (quote.bid if units > 0 else quote.ask) * units - held.paid
+            gain += change if held.same else change * self._rate(held, quote)
         gain *= self._scale
-        risk *= self._scale
-        gained, risked = round(gain), round(risk)
-        if large or abs(gain - gained) > _NEAR_MIDDLE or abs(risk - risked) > _NEAR_MIDDLE:
-            return self._exactly(quotes)
-        return gained * self._unit, risked * self._unit
+        whole = round(gain)
+        risk = self._fixed_risk
+        if -_NEAR_MIDDLE < gain - whole < _NEAR_MIDDLE and -_LARGE < gain < _LARGE:
+            return whole * self._unit, self._exact_risk(quotes) if risk is None else risk
+        return self._exact_gain(quotes), self._exact_risk(quotes) if risk is None else risk
 
-    def _exactly(self, quotes: Mapping[str, Quote]) -> tuple[Decimal, Decimal]:
-        gain = risk = ZERO
-        for name, position in self._book.positions.items():
-            price = exact(quotes[name].bid if position.side == "long" else quotes[name].ask)
-            rate = self._rates.rate(name, price)
+    def _rate(self, held: _Held, quote: Quote) -> float:
+        return self._rates.nearly(held.name, quote.bid if held.units > 0 else quote.ask)
+
+    def _look(self, quotes: Mapping[str, Quote]) -> None:
+        currency = self._book.currency
+        positions = self._book.positions.values()
+        self._held = [_in_floats(position, currency) for position in positions]
+        self._fixed_risk = self._exact_risk(quotes) if all(held.same for held in self._held) else None
+        self._looked = True
+
+    def _exact_gain(self, quotes: Mapping[str, Quote]) -> Decimal:
+        gain = ZERO
+        for position in self._book.positions.values():
+            price = _exit_price(position, quotes)
+            rate = self._rates.rate(position.instrument, price)
             gain += position.sign * (price * position.amount - position.held_cost) * rate
+        # Adding zero makes a negative zero a plain one, as the way by floats has it.
+        return round_money(gain, self._book.currency) + ZERO
+
+    def _exact_risk(self, quotes: Mapping[str, Quote]) -> Decimal:
+        risk = ZERO
+        for position in self._book.positions.values():
             if position.stop is not None:
+                rate = self._rates.rate(position.instrument, _exit_price(position, quotes))
                 at_stop = position.held_cost - exact(position.stop) * position.amount
                 risk += max(position.sign * at_stop * rate, ZERO)
-        currency = self._book.currency
-        # Adding zero makes a negative zero a plain one, as the way by floats has it.
-        return round_money(gain, currency) + ZERO, round_money(risk, currency) + ZERO
+        return round_money(risk, self._book.currency) + ZERO
 
 
-def _in_floats(position: Position) -> _Held:
-    sign, at_risk = position.sign, ZERO
-    if position.stop is not None:
-        at_risk = max(ZERO, sign * (position.held_cost - exact(position.stop) * position.amount))
+def _exit_price(position: Position, quotes: Mapping[str, Quote]) -> Decimal:
+    quote = quotes[position.instrument]
+    return exact(quote.bid if position.side == "long" else quote.ask)
+
+
+def _in_floats(position: Position, currency: str) -> _Held:
     return _Held(
-        amount=position.amount,
-        cost=position.held_cost,
-        stop=position.stop,
-        units=float(sign * position.amount),
-        paid=float(sign * position.held_cost),
-        at_risk=float(at_risk),
+        name=position.instrument,
+        units=float(position.sign * position.amount),
+        paid=float(position.sign * position.held_cost),
+        same=position.instrument.endswith(currency),
     )

@@ -340,10 +340,10 @@ class PaperBroker:
         ticket, amount, state = order.ticket, order.amount, self.state
         pair = instruments.find(ticket.instrument)
         sign = 1 if ticket.side == "buy" else -1
-        untouched = instruments.price(price, pair)
-        booked = untouched
-        if slips:
-            booked = instruments.price(price + sign * self._slip(ticket.instrument)[0], pair)
+        untouched = booked = instruments.price(price, pair)
+        slip = self._slip(ticket.instrument)[0] if slips else 0.0
+        if slip:
+            booked = instruments.price(price + sign * slip, pair)
         rate = self._rates.rate(ticket.instrument, booked)
         del state.orders[ticket.order]
         state.fills += 1
