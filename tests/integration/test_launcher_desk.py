@@ -179,8 +179,8 @@ async def test_the_nats_url_of_info_may_command_and_not_forge(running: Up) -> No
 
 def test_status_says_that_nothing_is_deployed(running: Up) -> None:
     found = json.loads(running.cli("status", "--json").stdout)
-    assert found["deployment_status"] == "NOT_DEPLOYED"
-    assert found["phase"] == "NOT_DEPLOYED"
+    assert found["deployment_status"] in ("NOT_DEPLOYED", "STOPPED")
+    assert found["holding"] == "flat"
     assert running.cli("status").returncode == exit_codes.DONE
 
 
@@ -392,3 +392,74 @@ def test_an_ordinary_user_runs_a_desk(tmp_path_factory: pytest.TempPathFactory) 
         owners = {process.uids().real for process in up.family()}
         assert owners == {65534 if prefix else os.geteuid()}
         assert up.cli("status").returncode == exit_codes.DONE
+
+
+MY_STRATEGY = '''
+from services.trader.strategies.base import Context, Parameters, Strategy
+
+
+class Settings(Parameters):
+    distance: float = 0.002
+
+
+class MyStrategy(Strategy[Settings]):
+    """Buys whenever it is flat."""
+
+    name = "mine"
+    Parameters = Settings
+
+    @property
+    def look_back(self) -> int:
+        return 2
+
+    def on_bar(self, ctx: Context) -> None:
+        if ctx.position() is None:
+            price = ctx.quote.bid
+            ctx.enter("buy", price - self.parameters.distance, price + self.parameters.distance)
+'''
+
+
+def test_a_strategy_file_of_ones_own_trades_on_the_running_desk(running: Up, tmp_path: Path) -> None:
+    mine = tmp_path / "my_file.py"
+    mine.write_text(MY_STRATEGY)
+    running.until(running.all_running, "every part runs")
+    done = running.cli("deploy", "--strategy", f"{mine}:MyStrategy", "--set", "distance=0.003", "--json")
+    assert done.returncode == exit_codes.DONE, done.stderr
+    deployed = json.loads(done.stdout)
+    assert deployed["status"] == "DEPLOYED"
+    try:
+        again = running.cli("deploy")
+        assert again.returncode == exit_codes.REFUSED
+        assert "Already deployed" in again.stderr
+
+        def traded() -> bool:
+            found = json.loads(running.cli("trades", "--json").stdout or "{}")
+            return any(trade["strategy"] == "mine" for trade in found.get("trades", []))
+
+        running.until(traded, "a trade of the strategy is recorded")
+    finally:
+        stopped = running.cli("stop", "--json")
+    assert stopped.returncode == exit_codes.DONE, stopped.stderr
+    assert json.loads(stopped.stdout)["state"] == "done"
+    assert json.loads(running.cli("status", "--json").stdout)["holding"] == "flat"
+    out = tmp_path / "trades.csv"
+    assert running.cli("trades", "--csv", str(out), "--run", deployed["run_id"]).returncode == exit_codes.DONE
+    head, *rows = out.read_text().splitlines()
+    assert head.startswith("trade_time,entry_price,exit_price,pnl,outcome,r_multiple,equity")
+    assert rows
+    parquet = tmp_path / "trades.parquet"
+    assert running.cli("export", "--format", "parquet", str(parquet)).returncode == exit_codes.DONE
+    assert parquet.read_bytes()[:4] == b"PAR1"
+
+
+def test_the_demonstration_deploys_once_and_goes_on_after_a_restart(tmp_path: Path) -> None:
+    with desk_up(tmp_path / "data", "--demo") as up:
+        up.until(lambda: "closed" in up.said(), "a trade is shown as it happens")
+        before = json.loads(up.cli("status", "--json").stdout)
+        assert before["deployment_status"] == "DEPLOYED"
+        assert up.end() == exit_codes.DONE
+    with desk_up(tmp_path / "data", "--demo") as up:
+        up.until(lambda: "not deploying" in up.said(), "it finds the deployment of before")
+        after = json.loads(up.cli("status", "--json").stdout)
+        assert after["run_id"] == before["run_id"]
+        assert after["tasks_completed"] >= before["tasks_completed"]
