@@ -23,8 +23,10 @@ from services.launcher.options import (
     table_console,
     who,
 )
-from services.shared.commands import Halt, Pause, Reset, Resume, Stop
+from services.shared.commands import Deploy, Halt, Pause, Reset, Resume, Stop
 from services.shared.errors import DeskNotRunning, InvalidInput, Refused
+from services.shared.limits import deploy_check
+from services.shared.limits import parse as parse_limits
 
 _STEP = 2.0
 _DONE = frozenset({"done", "DEPLOYED"})
@@ -56,6 +58,7 @@ def deploy(
         if command.rates:
             body["rates"] = dict(command.rates)
         answer = _until_done(desk, desk.post("/api/deploy", body, {"wait": _within(wait)}), wait)
+        wide = [] if as_json else _wide_limits(desk, command)
     if as_json:
         print_json(answer.body)
     else:
@@ -64,7 +67,21 @@ def deploy(
         typer.echo(f"deployed {command.strategy} on {', '.join(command.traded())} as {found.get('run_id')}")
         if end:
             typer.echo(f"it is expected to end at {end}")
+        for line in wide:
+            typer.echo(line)
     _leave(answer)
+
+
+def _wide_limits(desk: DeskClient, command: Deploy) -> list[str]:
+    """The limits that let more be lost than 50 risks or 10 % of the balance (TRADING 6), a line each."""
+    rows = desk.get("/api/risk").get("limits") or []
+    limits = parse_limits({row["name"]: row["value"] for row in rows})
+    return [
+        f"limit {line.name} is wide: {line.amount:,.2f} {command.currency} are {line.in_r} R and {line.percent} % of "
+        f"the balance; {line.proposed:,.2f} is proposed (desk limits {line.name}={line.proposed:f})"
+        for line in deploy_check(limits, command.risk_per_trade, command.balance)
+        if line.amber
+    ]
 
 
 def pause(

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from services.shared.errors import InvalidInput
-from services.shared.events import Count, Name, Reason, Text, explain
+from services.shared.events import Count, Name, Phase, Reason, Text, explain
 from services.shared.money import Exact, Money, Price, Ratio
 from services.shared.verbs import VERBS as VERBS
 from services.shared.verbs import Verb as Verb
@@ -313,7 +313,7 @@ class Deployment(BaseModel):
     version: Literal[1] = 1
     trader: str
     run_id: str
-    phase: str
+    phase: Phase
     reason: str = ""
     paused: bool = False
     holding: Literal["flat", "open", "unknown"] = "flat"

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from services.shared.commands import CommandReply, Deploy, Deployment
 from services.shared.errors import InvalidInput
-from services.shared.events import CommandOutcome, Phase, StatusChanged
+from services.shared.events import AlertRaised, CommandOutcome, Phase, StatusChanged
 from services.trader.inbox import StoredCommand, StoredSignal
 from services.trader.journal import Journal, Message, outside_run
 from services.trader.outlook import size_outlook
@@ -73,7 +73,7 @@ class BetweenRuns:
     ) -> Decision:
         why_not = None
         if now_is.active:
-            why_not = "Already deployed"
+            why_not = self._why_active(now_is)
         elif now_is.latch is not None:
             why_not = f"halted: {now_is.latch.reason}; reset first (`desk reset --reason ...`)"
         elif command.expires is not None and command.expires <= now:
@@ -114,15 +114,25 @@ class BetweenRuns:
             )
         return Decision(self._accepted(taken), messages, run=run)
 
+    def _why_active(self, now_is: Situation) -> str:
+        if now_is.run is not None and now_is.run.loop.engine.state.phase == "STOPPED":
+            return "Already deployed: the stopped run still holds a position behind its stop (`desk stop` closes it)"
+        return "Already deployed"
+
     def _halt(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
         if now_is.latch is not None:
             told = bool(taken.guard_run) and taken.guard_run == now_is.latch.run_id
             messages = () if told else self._say(taken, now, ("accepted", "done"))
             return Decision(self._accepted(taken), messages)
         latch = Latch(reason=reason or "halted by command", run_id="", command_seq=taken.seq)
-        messages = self._say(
-            taken, now, ("accepted", "blocked", "flat", "done"), phase="HALTED", reason=latch.reason
+        alert = AlertRaised(
+            severity="CRITICAL",
+            code="halted",
+            text=f"Trading is halted: {latch.reason}"[:1000],
+            action="Nothing was deployed, and nothing can be until `desk reset --reason ...`.",
         )
+        changed = _changed(taken, now_is, "HALTED", latch.reason)
+        messages = self._say(taken, now, ("accepted", "blocked", "flat", "done"), changed, alert)
         return Decision(self._accepted(taken), messages, latch=latch)
 
     def _reset(self, taken: StoredCommand, reason: str, now_is: Situation, now: datetime) -> Decision:
@@ -130,7 +140,8 @@ class BetweenRuns:
             return self._refuse(taken, "a reset needs a flat account: the deployment has not ended yet", now)
         if now_is.latch is None:
             return self._refuse(taken, "nothing is halted", now)
-        messages = self._say(taken, now, ("accepted", "done"), phase="STOPPED", reason=f"reset: {reason}")
+        changed = _changed(taken, now_is, "STOPPED", f"reset: {reason}")
+        messages = self._say(taken, now, ("accepted", "done"), changed)
         return Decision(self._accepted(taken), messages, clears_latch=True)
 
     def _accepted(self, taken: StoredCommand) -> CommandReply:
@@ -145,25 +156,16 @@ class BetweenRuns:
         taken: StoredCommand,
         now: datetime,
         states: Sequence[Literal["accepted", "rejected", "blocked", "flat", "done"]],
-        *,
+        *others: StatusChanged | AlertRaised,
         why: str = "",
-        phase: Phase | None = None,
-        reason: str = "",
     ) -> list[Message]:
+        """The command's outcomes; what else happened comes before the last of them."""
         verb = taken.verb if taken.verb.isascii() and taken.verb.isalnum() else "unknown"
-        facts: list[CommandOutcome | StatusChanged] = [
+        outcomes = [
             CommandOutcome(command_id=taken.command_id, verb=verb[:64], state=state, reason=why[:500])
             for state in states
         ]
-        if phase is not None:
-            changed = StatusChanged(
-                phase=phase,
-                previous="HALTED" if phase == "STOPPED" else "NOT_DEPLOYED",
-                reason=reason[:500],
-                holding="flat",
-                command_id=taken.command_id,
-            )
-            facts.insert(-1, changed)
+        facts = [*outcomes[:-1], *others, outcomes[-1]]
         return outside_run(self._settings.trader, "command", taken.seq, facts, now)
 
     def refuse_signal(self, taken: StoredSignal, now: datetime) -> list[Message]:
@@ -189,7 +191,7 @@ class BetweenRuns:
             run_id=run.run_id,
             phase=state.phase,
             reason=state.ending.reason if state.ending is not None else "",
-            paused=state.paused,
+            paused=state.paused and state.ending is None,
             holding="flat" if run.loop.engine.settled else "open",
             command_id=run.command_id,
             settings={
@@ -207,7 +209,7 @@ class BetweenRuns:
                 "costs": terms.costs,
             },
             deployment_time=run.deployment_time,
-            expected_completion=expected or run.expected_completion(now),
+            expected_completion=None if finished else expected or run.expected_completion(now),
             finished=now if finished else None,
             tasks_completed=state.book.trades,
             progress=round(run.cursor / len(run.plan.feed), 4),
@@ -226,3 +228,10 @@ class BetweenRuns:
         else:
             return before
         return before.model_copy(update={**changes, "updated": now})
+
+
+def _changed(taken: StoredCommand, now_is: Situation, phase: Phase, reason: str) -> StatusChanged:
+    before: Phase = now_is.shown.phase if now_is.shown is not None else "NOT_DEPLOYED"
+    return StatusChanged(
+        phase=phase, previous=before, reason=reason[:500], holding="flat", command_id=taken.command_id
+    )

@@ -15,9 +15,7 @@ from services.shared.events import (
     TYPE_OF,
     BarClosed,
     Body,
-    CommandOutcome,
     Emitter,
-    StatusChanged,
     encode,
     event_id,
 )
@@ -71,7 +69,7 @@ class Journal:
 
 
 def outside_run(
-    trader: str, kind: str, stored_seq: int, facts: Iterable[CommandOutcome | StatusChanged], now: datetime
+    trader: str, kind: str, stored_seq: int, facts: Iterable[Body], now: datetime
 ) -> list[Message]:
     """What is said about a command or signal while nothing runs.
 

@@ -98,7 +98,7 @@ async def deploy(
                     "value": {"strategy": "rsi", "instrument": "EURUSD", "risk_per_trade": "5"}
                 },
                 "a day, other costs": {
-                    "value": {"hours": 24, "costs": {"spread": "0.8"}, "parameters": {"channel": "30"}}
+                    "value": {"hours": 24, "costs": {"spread": "0.8"}, "parameters": {"period": "30"}}
                 },
             }
         ),

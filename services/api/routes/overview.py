@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,9 +41,10 @@ from services.api.problems import (
     documented,
 )
 from services.api.status import health, read_status
-from services.shared.commands import LimitsRequest
+from services.shared.commands import LimitsRequest, Setting
 from services.shared.errors import StorageUnavailable
 from services.shared.events import Name, Text
+from services.shared.limits import parse as parse_limits
 
 router = APIRouter(tags=["overview"])
 without_token = APIRouter(tags=["overview"])
@@ -162,7 +163,7 @@ class LimitsChangeRequest(BaseModel):
         }
     )
 
-    values: dict[Name, Any] = Field(min_length=1, max_length=32)
+    values: dict[Name, Setting] = Field(min_length=1, max_length=32)
     by: Text = ""
     reason: Text = ""
 
@@ -180,6 +181,7 @@ async def put_risk(
 ) -> LimitsAnswer:
     """Tighten at any time; loosen only while flat and not deployed. The guard decides, and refuses with
     its reason."""
+    parse_limits(change.values)
     request = LimitsRequest(values=change.values, by=change.by or "api", reason=change.reason)
     reply = await desk.verbs.limits(trader, request)
     desk.limits.forget(trader)
