@@ -251,7 +251,7 @@ class Desk:
         self.changed(keeper)
 
     def _tell(self) -> None:
-        """Write `desk.json`."""
+        """Write `desk.json`; where that fails (a full disk) the old one stays."""
         children: dict[str, Any] = {}
         for name, keeper in self.keepers.items():
             child = keeper.child
@@ -262,19 +262,23 @@ class Desk:
                 "restarts": max(keeper.restarts, 0),
                 "health_port": health,
             }
-        self.data.write_notice(
-            {
-                "version": __version__,
-                "pid": os.getpid(),
-                "started": self._started,
-                "api_url": self.api_url,
-                "trader": self.options.trader,
-                "feed": self.options.feed,
-                "nats_port": self._nats.port,
-                "postgres_port": self._postgres.port,
-                "children": children,
-            }
-        )
+        try:
+            self.data.write_notice(self._facts(children))
+        except OSError as error:
+            log.warning("notice_not_written", error=type(error).__name__)
+
+    def _facts(self, children: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "api_url": self.api_url,
+            "trader": self.options.trader,
+            "feed": self.options.feed,
+            "nats_port": self._nats.port,
+            "postgres_port": self._postgres.port,
+            "children": children,
+        }
 
     async def healthy(self) -> bool:
         """Whether the API answers and says that it is well."""

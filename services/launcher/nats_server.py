@@ -135,9 +135,8 @@ class NatsServer:
         """Write the configuration and start the process, without waiting for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "nats.conf"
-        config.unlink(missing_ok=True)
-        config.touch(mode=0o600)
-        config.write_text(
+        process.write_changed(
+            config,
             configuration(
                 host=self.host,
                 port=self.port,
@@ -146,7 +145,7 @@ class NatsServer:
                 passwords=self._passwords,
                 sync_interval=self._sync_interval,
                 name=self._name,
-            )
+            ),
         )
         keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP") if name in os.environ}
         with self._said.open("wb") as said:

@@ -193,10 +193,7 @@ class Postgres:
         return {**keep, "LC_ALL": "C", "TZ": "UTC"}
 
     def _write(self, path: Path, text: str) -> None:
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(text)
-        if self._account is not None:
+        if process.write_changed(path, text) and self._account is not None:
             os.chown(path, self._account.uid, self._account.gid)
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+import structlog
 
 from services.shared.errors import DeskError
+
+log = structlog.get_logger(__name__)
 
 _POLL = 0.01
 
@@ -90,8 +93,30 @@ def tail(path: Path, size: int = 600) -> str:
 
 
 def remember(path: Path, pid: int) -> None:
-    """Write a pid file by which `recall` knows the process again."""
-    path.write_text(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time()}))
+    """Write a pid file by which `recall` knows the process again.
+
+    Never raises: a full disk must not make somebody start the same process twice.
+    """
+    try:
+        path.write_text(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time()}))
+    except (OSError, psutil.Error) as error:
+        log.warning("pid_file_not_written", file=path.name, error=type(error).__name__)
+
+
+def write_changed(path: Path, text: str) -> bool:
+    """Write a file for this user only, unless it says so already: a server must start on a full disk too.
+
+    Returns whether it had to be written.
+    """
+    try:
+        if path.read_text() == text:
+            return False
+    except OSError:
+        pass  # not there, or not ours to read: it is written anew
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return True
 
 
 def recall(path: Path) -> psutil.Process | None:
@@ -150,4 +175,5 @@ __all__ = [
     "tail",
     "wait_gone",
     "wait_until",
+    "write_changed",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
@@ -26,16 +27,26 @@ _WHAT = {
 }
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read our lines is gone (`desk up | head`): the desk goes on without them."""
+
+
 class Screen:
     """Prints to a terminal in colour and to a file plainly, a line at a time."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or _Terminal(highlight=False, soft_wrap=True)
         self._quiet_until: dict[str, float] = {}
+
+    def _print(self, what: RenderableType) -> None:
+        """A closed pipe or a full disk is no reason to stop the desk."""
+        with contextlib.suppress(OSError):
+            self._console.print(what)
 
     def say(self, text: str) -> None:
         """One line of news."""
-        self._console.print(f"[dim]·[/] {escape(text)}")
+        self._print(f"[dim]·[/] {escape(text)}")
 
     def overview(
         self, *, api_url: str, token: str, root: Path, keepers: Mapping[str, Keeper], took: float
@@ -53,9 +64,7 @@ class Screen:
             "\n[dim]Ctrl-C stops the desk; the next desk up continues where it was[/]"
         )
         title = f"[bold]the desk is up[/] [dim]after {took:.1f} s[/]"
-        self._console.print(
-            Panel(Group(head, "", parts, "", tips), title=title, title_align="left", expand=False)
-        )
+        self._print(Panel(Group(head, "", parts, "", tips), title=title, title_align="left", expand=False))
 
     def child_changed(self, keeper: Keeper) -> None:
         """A child died or came back; its first start is no news, nor is each death of one that keeps dying."""
@@ -64,13 +73,13 @@ class Screen:
             if now < self._quiet_until.get(keeper.name, 0.0):
                 return
             self._quiet_until[keeper.name] = now + _QUIET_FOR
-            self._console.print(f"[red]✖[/] {keeper.name} {escape(keeper.problem)}; starting it again")
+            self._print(f"[red]✖[/] {keeper.name} {escape(keeper.problem)}; starting it again")
         elif keeper.state == "running" and keeper.restarts > 0:
-            self._console.print(f"[green]✔[/] {keeper.name} is back")
+            self._print(f"[green]✔[/] {keeper.name} is back")
 
     def line(self, when: datetime, text: str) -> None:
         """One event, as `lines.describe` put it, at its run's time."""
-        self._console.print(f"[dim]{when:%Y-%m-%d %H:%M}[/]  {text}")
+        self._print(f"[dim]{when:%Y-%m-%d %H:%M}[/]  {text}")
 
 
 __all__ = ["Screen"]

@@ -94,7 +94,11 @@ class Keeper:
     def _enter(self, state: State, problem: str = "") -> None:
         if (state, problem) != (self.state, self.problem):
             self.state, self.problem = state, problem
-            self._changed(self)
+            try:
+                self._changed(self)
+            except OSError as error:
+                # Nobody can be told (a full disk, a closed terminal): no reason to keep nothing running.
+                log.warning("change_not_told", child=self.name, error=type(error).__name__)
 
     async def _keep(self) -> None:
         while not self._leave.is_set():

@@ -11,7 +11,7 @@ import sys
 import time
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -176,6 +176,23 @@ async def _open_console(url: str) -> None:
         await asyncio.to_thread(webbrowser.open, url)
 
 
+class _Forgiving:
+    """A log that loses lines on a full disk instead of failing whoever writes one."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> None:
+        """Write, or not."""
+        with contextlib.suppress(OSError):
+            self._out.write(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with contextlib.suppress(OSError):
+            self._out.flush()
+
+
 def up(data: DataDir, options: DeskOptions, *, demo: bool, browser: bool) -> None:
     """Run the desk; logs of the launcher itself go to `logs/launcher.log`."""
     os.umask(0o077)
@@ -188,7 +205,7 @@ def up(data: DataDir, options: DeskOptions, *, demo: bool, browser: bool) -> Non
                 structlog.processors.JSONRenderer(),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            logger_factory=structlog.PrintLoggerFactory(out),
+            logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Forgiving(out))),
         )
         asyncio.run(run_desk(data, options, demo=demo, browser=browser))
 
