@@ -78,6 +78,11 @@ REQUESTS: list[tuple[str, str, Any, int]] = [
     ("POST", "/api/signals", {"id": "s", "instrument": "EURUSD", "side": "buy"}, 422),
     ("PUT", "/api/risk?trader=nobody", {"values": {"drawdown": "1"}}, 503),
     ("PUT", "/api/risk", {"values": {}}, 422),
+    ("PUT", "/api/risk", {"values": {"drawdown": None}}, 422),
+    ("PUT", "/api/risk", {"values": {"drawdown": {"a": 1}}}, 422),
+    ("PUT", "/api/risk", {"values": {"drawdown": [1]}}, 422),
+    ("PUT", "/api/risk", {"values": {"no_such_limit": "1"}}, 422),
+    ("PUT", "/api/risk?trader=nobody", {"values": {"drawdown": 2500}}, 503),
 ]
 
 
