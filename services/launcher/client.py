@@ -22,6 +22,10 @@ class ApiError(DeskError):
     """The desk's API could not do it; the text is its own explanation."""
 
 
+class NotNow(ApiError):
+    """A part of the desk does not answer now, perhaps because it is being started: asking again may help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Status and JSON of an answer that is not an error."""
@@ -145,6 +149,8 @@ def _raise_for(response: http.client.HTTPResponse) -> None:
         raise ApiError(f"the token was refused: {said} (desk token prints the right one)")
     if status == 409:
         raise Refused(said)
+    if status == 503:
+        raise NotNow(said)
     if status in (400, 404, 413, 414, 415, 422):
         raise InvalidInput(said)
     raise ApiError(f"{said} (HTTP {status})")
@@ -160,4 +166,4 @@ def _detail(status: int, body: bytes) -> str:
     return "; ".join([text, *fields]) if text else f"HTTP {status}"
 
 
-__all__ = ["Address", "Answer", "ApiError", "DeskClient", "find"]
+__all__ = ["Address", "Answer", "ApiError", "DeskClient", "NotNow", "find"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import uuid
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
 
 from services.launcher import exit_codes
-from services.launcher.client import Answer, ApiError, DeskClient
+from services.launcher.client import Answer, ApiError, DeskClient, NotNow
 from services.launcher.deploy_files import bring_files
 from services.launcher.deploy_options import DeployOptions, pairs, with_deploy_options
 from services.launcher.options import (
@@ -57,7 +58,7 @@ def deploy(
         body = command.model_dump(mode="json", exclude_unset=True, exclude_none=True)
         if command.rates:
             body["rates"] = dict(command.rates)
-        answer = _until_done(desk, desk.post("/api/deploy", body, {"wait": _within(wait)}), wait)
+        answer = _until_done(desk, _send(desk, "deploy", body, wait), wait)
         wide = [] if as_json else _wide_limits(desk, command)
     if as_json:
         print_json(answer.body)
@@ -204,7 +205,7 @@ def _short(number: object) -> str:
 def _ask(command: Pause | Resume | Stop | Halt | Reset, data_dir: Any, wait: float, as_json: bool) -> None:
     body = command.model_dump(mode="json", exclude_none=True)
     with desk_at(data_of(data_dir)) as desk:
-        answer = _until_done(desk, desk.post(f"/api/{command.verb}", body, {"wait": _within(wait)}), wait)
+        answer = _until_done(desk, _send(desk, command.verb, body, wait), wait)
     if as_json:
         print_json(answer.body)
     else:
@@ -214,8 +215,20 @@ def _ask(command: Pause | Resume | Stop | Halt | Reset, data_dir: Any, wait: flo
     _leave(answer)
 
 
-def _within(wait: float) -> float:
-    return max(0.0, min(wait, _STEP))
+def _send(desk: DeskClient, verb: str, body: dict[str, Any], wait: float) -> Answer:
+    """Ask, and ask again while nobody answers and `wait` seconds have not passed: the trader may be starting.
+
+    The command's id is ours, so that however often it arrives it is one command.
+    """
+    body = {"command_id": f"cli-{uuid.uuid4().hex}", **body}
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return desk.post(f"/api/{verb}", body, {"wait": max(0.0, min(wait, _STEP))})
+        except NotNow:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _until_done(desk: DeskClient, answer: Answer, wait: float) -> Answer:

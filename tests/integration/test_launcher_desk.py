@@ -463,3 +463,14 @@ def test_the_demonstration_deploys_once_and_goes_on_after_a_restart(tmp_path: Pa
         after = json.loads(up.cli("status", "--json").stdout)
         assert after["run_id"] == before["run_id"]
         assert after["tasks_completed"] >= before["tasks_completed"]
+
+
+def test_a_deploy_waits_for_a_trader_that_is_being_started(running: Up) -> None:
+    running.until(running.all_running, "every part runs")
+    os.kill(running.pids()["trader"], signal.SIGKILL)
+    done = running.cli("deploy", "--json", "--wait", "60")
+    try:
+        assert done.returncode == exit_codes.DONE, done.stderr
+        assert json.loads(done.stdout)["status"] == "DEPLOYED"
+    finally:
+        assert running.cli("stop").returncode == exit_codes.DONE

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from services.launcher import exit_codes
 from services.launcher.cli import build, main
-from services.launcher.client import Address, ApiError, DeskClient
+from services.launcher.client import Address, ApiError, DeskClient, NotNow
 from services.launcher.data_dir import DataDir
 from services.shared.errors import DeskNotRunning, InvalidInput, Refused
 
@@ -117,7 +117,7 @@ def api() -> Iterator[str]:
         (404, InvalidInput),
         (409, Refused),
         (422, InvalidInput),
-        (503, ApiError),
+        (503, NotNow),
         (299, ApiError),
     ],
 )
