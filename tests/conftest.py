@@ -55,6 +55,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """The same for a module that skips as a whole."""
+    report = yield
+    if CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where CI=true: {collector.nodeid}"
+    return report
+
+
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on a loop of its own, beside the test's."""
     with ThreadPoolExecutor(1) as thread:
