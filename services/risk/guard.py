@@ -36,6 +36,7 @@ from services.shared.events import (
     Severity,
     StatusChanged,
     TradeClosed,
+    TradeOpened,
 )
 from services.shared.limits import changes, parse, text_of
 from services.shared.market import Quote
@@ -73,11 +74,10 @@ class Guard(Watch):
         not given then is a denial.
         """
         state = self.state
-        if report.run_id != state.run_id:
-            if not self._begin(report.run_id, report.facts):
-                return self._refuse(report, "unknown_run", "the guard knows nothing of this run")
-        elif report.step <= state.step:
-            return self._again(report)
+        if report.run_id != state.run_id or report.step <= state.step:
+            known = self._known(report)
+            if known is not None:
+                return known
         state.step = report.step
         time = report.time
         self._quotes = report.quotes
@@ -100,6 +100,14 @@ class Guard(Watch):
         if report.judge:
             self._judge(report)
         return NOD if self._out is None and not state.cancel_next else self._tell(report.step)
+
+    def _known(self, report: StepReport) -> Answer | None:
+        """The answer to a step that is not the next of the run; None for the first of a new run."""
+        if report.run_id == self.state.run_id:
+            return self._again(report)
+        if self._begin(report.run_id, report.facts):
+            return None
+        return self._refuse(report, "unknown_run", "the guard knows nothing of this run")
 
     def hear(self, run_id: str, fact: Body, time: datetime) -> Answer:
         """Take in a fact of the run that came by itself, in the order of its events."""
@@ -226,6 +234,8 @@ class Guard(Watch):
     def _apply(self, fact: Body, time: datetime) -> None:
         """Book any fact but an equity mark."""
         state = self.state
+        if isinstance(fact, OrderIntended | TradeOpened):
+            return  # judged on its own, or told by its fill
         if isinstance(fact, OrderFilled):
             self._object(book_fill(state, fact))
         elif isinstance(fact, TradeClosed):

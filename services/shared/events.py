@@ -49,11 +49,11 @@ class Reason:
     text: Text
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class EquityMarked:
     """The account at the end of a step, in account currency; unrealised longs at bid, shorts at ask.
 
-    Not frozen, since one is made per bar and freezing triples its cost; nobody changes one.
+    Not frozen and made by position, since one is made per bar and either doubles its cost; nobody changes one.
     """
 
     step: Count

@@ -173,12 +173,5 @@ class Book:
         if drawdown > self.max_drawdown:
             self.max_drawdown = drawdown
         return EquityMarked(
-            step=step,
-            balance=balance,
-            unrealised=unrealised,
-            equity=equity,
-            peak=self.peak,
-            drawdown=drawdown,
-            max_drawdown=self.max_drawdown,
-            open_risk=open_risk,
+            step, balance, unrealised, equity, self.peak, drawdown, self.max_drawdown, open_risk
         )

@@ -65,7 +65,7 @@ class InstrumentContext:
 
     def position(self, instrument: str | None = None) -> Holding | None:
         """The true position, or None when flat."""
-        held = self._engine.book.positions.get(instrument or self.instrument)
+        held = self._engine.state.book.positions.get(instrument or self.instrument)
         if held is None:
             return None
         return Holding(held.side, held.amount, held.average, held.stop, held.target)

@@ -48,21 +48,21 @@ _REMEMBERED_FILLS = 64
 _REMEMBERED_CANCELLED = 6
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Submit:
     """Hand a ticket to the broker."""
 
     ticket: Ticket
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Cancel:
     """Have the broker stop working an order."""
 
     order: int
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Amend:
     """Have the broker move a working order's price."""
 
@@ -70,7 +70,7 @@ class Amend:
     price: float
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Lookup:
     """Ask the broker what became of an order."""
 

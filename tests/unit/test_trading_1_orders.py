@@ -377,7 +377,7 @@ def test_stop_and_close_both_filled_is_closed_at_once() -> None:
 
 def test_an_exit_needs_no_fresh_quote() -> None:
     record = run(plan_of([FLAT] * 3, scripted({1: buy})), inputs={3: [CommandInput("stop", "s")]})
-    assert [(trade.exit_reason, trade.exit_price) for trade in record.trades] == [("stop", D("1.10000"))]
+    assert [(trade.exit_reason, trade.exit_price) for trade in record.trades] == [("stopped", D("1.10000"))]
     assert record.engine.state.phase == "STOPPED"
 
 

@@ -40,7 +40,7 @@ class Ticket:
     urgent: bool = False
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Accepted:
     """The broker works the order; again after an amendment, with what it is now."""
 
@@ -49,7 +49,7 @@ class Accepted:
     amount: Decimal
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Filled:
     """One fill. `price` is exact at the tick, costs are account currency, `fill` unique at the broker."""
 
@@ -64,7 +64,7 @@ class Filled:
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Rejected:
     """The broker refuses the order."""
 
@@ -72,7 +72,7 @@ class Rejected:
     reason: Reason
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Cancelled:
     """The order works no more."""
 
@@ -80,14 +80,14 @@ class Cancelled:
     reason: Reason
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Unknown:
     """No answer: the broker may or may not have the order. It must be looked up before anything else."""
 
     order: int
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class NotFound:
     """The answer to a look-up: the broker never had this order."""
 

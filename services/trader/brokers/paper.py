@@ -200,17 +200,14 @@ class PaperBroker:
                 self._on_quote(quote)
         if state.orders:
             for bar in step.bars:
-                if self._concerns(bar) and bar.instrument not in state.quoted:
+                # Most bars come near no order, and cost no more than this.
+                near = self._near.get(bar.instrument) or self._bounds(bar.instrument)
+                low, high = near
+                if (
+                    bar.bid_low <= low or bar.bid_high >= high or bar.ask_low <= low or bar.ask_high >= high
+                ) and bar.instrument not in state.quoted:
                     self._on_bar(bar)
         return self._take_news() if self._news else ()
-
-    def _concerns(self, bar: Bar) -> bool:
-        """Whether the bar's range comes near any order: most bars don't, and cost no more than this."""
-        near = self._near.get(bar.instrument)
-        if near is None:
-            near = self._near[bar.instrument] = self._bounds(bar.instrument)
-        low, high = near
-        return bar.bid_low <= low or bar.bid_high >= high or bar.ask_low <= low or bar.ask_high >= high
 
     def _bounds(self, instrument: str) -> tuple[float, float]:
         """The highest price that an order waits for the low to reach, and the lowest for the high."""
@@ -220,11 +217,13 @@ class PaperBroker:
             if ticket.instrument != instrument:
                 continue
             if ticket.price is None:
-                return math.inf, -math.inf
+                low, high = math.inf, -math.inf
+                break
             if _waits_for_low(ticket):
                 low = max(low, ticket.price)
             else:
                 high = min(high, ticket.price)
+        self._near[instrument] = low, high
         return low, high
 
     def _worked(self, instrument: str, before: datetime) -> list[PaperOrder]:
