@@ -87,13 +87,17 @@ class DeskClient:
         """Send JSON; returns status and JSON."""
         return self._ask("PUT", path, body, None)
 
-    def download(self, path: str, query: Mapping[str, Any], out: Path) -> int:
-        """Stream `path` into the file `out`, which appears whole or not at all; returns its size."""
+    def download(self, path: str, query: Mapping[str, Any], out: Path) -> bool:
+        """Stream `path` into the file `out`, which appears whole or not at all.
+
+        Returns whether that is all there will ever be, by the API's own word.
+        """
         draft = out.with_name(f".{out.name}.part")
         try:
             response = self._send("GET", path, None, query)
             try:
                 _raise_for(response)
+                complete = response.getheader("X-Desk-Complete") == "true"
                 with draft.open("wb") as target:
                     while chunk := response.read(1 << 16):
                         target.write(chunk)
@@ -106,7 +110,7 @@ class DeskClient:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}") from None
         finally:
             draft.unlink(missing_ok=True)
-        return out.stat().st_size
+        return complete
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any] | None

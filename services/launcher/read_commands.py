@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from services.launcher import exit_codes
 from services.launcher.client import DeskClient
 from services.launcher.options import DataDirOption, JsonOption, data_of, desk_at, print_json, table_console
 from services.shared.errors import InvalidInput
@@ -102,15 +103,32 @@ def _write(desk: DeskClient, query: dict[str, Any], out: Path) -> None:
     """Stream the export to a file or to standard output."""
     wanted = {**query, "wait": _WAIT}
     if str(out) != "-":
-        size = desk.download("/api/export", wanted, out)
-        typer.echo(f"{out}: {size} bytes", err=True)
+        complete = desk.download("/api/export", wanted, out)
+        typer.echo(f"{out}: {out.stat().st_size} bytes", err=True)
+        _say_whether(complete, desk, query.get("run_id"))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export"
-        desk.download("/api/export", wanted, path)
+        complete = desk.download("/api/export", wanted, path)
         with path.open("rb") as source:
             while chunk := source.read(1 << 16):
                 sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    _say_whether(complete, desk, query.get("run_id"))
+
+
+def _say_whether(complete: bool, desk: DeskClient, run: str | None) -> None:
+    """Say it when more will come; exit with code 6 when the run is over and its end not recorded."""
+    if complete:
+        return
+    now = desk.get("/api/status")
+    if now.get("deployment_status") in ("DEPLOYED", "STOPPING") and run in (None, now.get("run_id")):
+        typer.echo("the run goes on: more trades may come", err=True)
+        return
+    if now.get("deployment_status") == "NOT_DEPLOYED":
+        return
+    typer.echo("not everything is recorded yet: ask again (desk doctor says how the recorder is)", err=True)
+    raise typer.Exit(exit_codes.UNDER_WAY)
 
 
 def _print_trades(rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 State = Literal["waiting", "starting", "running", "down", "stopped"]
 
-_POLL_STARTING = 0.03
+_POLL_STARTING = 0.05
 _POLL_RUNNING = 0.1
 _CHECK_EVERY = 2.0
 HANGS_AFTER = 30.0
