@@ -16,6 +16,7 @@ from pathlib import Path
 
 from services.launcher.backtest import Curve, Result
 from services.shared.statistics import explanations
+from services.trader.outlook import size_outlook
 
 _POINTS = 2000
 _WIDTH, _TOP, _BOTTOM = 960, 300, 120
@@ -118,6 +119,9 @@ def assumptions(result: Result) -> list[tuple[str, str]]:
     if plan.command.rates:
         rates = ", ".join(f"{pair}={Path(value).name}" for pair, value in plan.command.rates.items())
         shown.append(("Rates", rates))
+    warning = size_outlook(plan).warning
+    if warning is not None:
+        shown.append(("Size", warning))
     return shown
 
 

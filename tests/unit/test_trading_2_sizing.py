@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.launcher.backtest import plan_backtest, run_backtest
+from services.launcher.backtest_report import assumptions
 from services.shared import instruments
 from services.shared.commands import Deploy
 from services.shared.errors import InvalidInput
@@ -239,3 +241,11 @@ def test_a_balance_that_is_no_whole_number_of_minor_units_is_refused(balance: st
     row = (150.0,) * 4
     with pytest.raises(InvalidInput, match=f"balance: expected a multiple of .* {currency}"):
         plan_of([row] * 4, instrument="USDJPY", currency=currency, balance=balance)
+
+
+@pytest.mark.parametrize(("risk", "warned"), [("2", True), ("10", False)])
+def test_a_backtest_says_beforehand_that_entries_would_be_undersized(risk: str, warned: bool) -> None:
+    result = run_backtest(plan_backtest(Deploy(risk_per_trade=D(risk)), ""))
+    shown = dict(assumptions(result))
+    assert ("Size" in shown) == warned
+    assert not warned or "4.51 USD would trade at 95 %" in shown["Size"]
