@@ -7,7 +7,9 @@ before anything leaves is the driver's business (PROTOCOL 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -211,6 +213,20 @@ class TradingLoop:
         return facts
 
 
+@contextlib.contextmanager
+def _calm_collector() -> Iterator[None]:
+    """A run makes many objects and no cycles to speak of: have cycles looked for a hundred times less often,
+    and not among all that was there before. It costs a fifth of a backtest otherwise."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100 * before[0], *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def run_to_end(
     loop: TradingLoop,
     steps: Iterable[MarketStep],
@@ -218,6 +234,16 @@ def run_to_end(
     hear: Callable[[StepReport, Answer], None] | None = None,
 ) -> None:
     """Drive the loop with the guard in memory until the data or the deployment ends: the backtest."""
+    with _calm_collector():
+        _run_to_end(loop, steps, guard, hear)
+
+
+def _run_to_end(
+    loop: TradingLoop,
+    steps: Iterable[MarketStep],
+    guard: RiskGuard,
+    hear: Callable[[StepReport, Answer], None] | None,
+) -> None:
     advance, ask, conclude = loop.advance, guard.answer, loop.conclude
     state = loop.engine.state
     for step in steps:
