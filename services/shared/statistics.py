@@ -157,7 +157,7 @@ def daily_returns(opening: Decimal, daily_equity: Sequence[Decimal]) -> list[flo
 
     None when an equity before a return was not positive: there is no return on nothing.
     """
-    before = [opening, *daily_equity[:-1]]
+    before = [opening, *daily_equity][:-1]
     if any(value <= 0 for value in before):
         return None
     return [float((now - then) / then) for then, now in zip(before, daily_equity, strict=True)]

@@ -245,7 +245,8 @@ def test_repeats_and_reordering_of_copies_change_nothing(repeats: list[int], see
     # The intents are the guard's own step's business; everything after them may come in any order.
     order = list(RUN)
     for again in repeats:
-        order.insert(chance.randint(min(again + 1, len(order)), len(order)), RUN[again])
+        # A copy comes after its first: a fill never before the verdict on its own intent.
+        order.insert(chance.randint(order.index(RUN[again]) + 1, len(order)), RUN[again])
     for _ in range(10):
         at = chance.randint(8, len(order) - 2)
         if decode(order[at]).envelope.type != "order.intended" and decode(order[at + 1]).envelope.type != (

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.shared.events import TradeClosed
-from services.shared.statistics import Statistics, Totals, explanations, summarise
+from services.shared.statistics import Statistics, Totals, daily_returns, explanations, summarise
 
 START = datetime(2024, 1, 2, 12, tzinfo=UTC)
 OPENING = Decimal(10000)
@@ -188,3 +188,7 @@ def test_every_statistic_is_explained() -> None:
     assert set(explanations()) == set(Statistics.model_fields)
     assert all(explanations().values())
     assert [field.name for field in fields(Totals)][:4] == ["trades", "wins", "losses", "breakevens"]
+
+
+def test_a_run_without_a_day_has_no_returns() -> None:
+    assert daily_returns(Decimal(10_000), []) == []
