@@ -16,6 +16,7 @@ from uuid import uuid4
 import nats.micro
 import structlog
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
 
@@ -115,7 +116,7 @@ class Inbox:
     async def close(self) -> None:
         """Answer no more."""
         if self._service is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
                 await asyncio.wait_for(self._service.stop(), 1)
 
     async def catch_up(self) -> bool:
