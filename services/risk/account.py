@@ -106,8 +106,11 @@ def withdraw(state: State, order: int) -> None:
 
 
 def cancel(state: State, order: int) -> bool:
-    """Forget an order that works no more; whether it was the stop of an open position."""
-    state.approved.pop(order, None)
+    """Forget an order that works no more; whether it was the stop of an open position.
+
+    Live, an entry can be cancelled before it is judged too: approved after that it would rest here for ever.
+    """
+    withdraw(state, order)
     bare = False
     for holding in state.holdings.values():
         if holding.stop_order == order:

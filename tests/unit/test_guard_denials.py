@@ -239,6 +239,14 @@ def test_an_order_the_trader_gave_up_waiting_for_is_not_approved_late() -> None:
     assert codes(late.try_entry(entry(4))) == set()
 
 
+def test_an_entry_cancelled_before_it_was_judged_is_not_approved_late_and_takes_no_room() -> None:
+    late = desk(mode="live")
+    cancelled = OrderCancelled(order=1, unfilled=D(5000), reason=Reason(code="guard_silent", text="x"))
+    late.guard.hear(late.run_id, cancelled, late.time)
+    assert codes(late.try_entry(entry(1))) == {"withdrawn"}
+    assert codes(late.try_entry(entry(4))) == set()
+
+
 def test_a_larger_stop_needs_approval_and_is_judged_by_the_risk_it_would_have() -> None:
     wider = desk().hold()
     stop = entry(
