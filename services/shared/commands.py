@@ -7,7 +7,6 @@ sensible, an empty message counts as `{}`, and unknown fields are ignored (and n
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
@@ -24,7 +23,7 @@ from pydantic import (
 )
 
 from services.shared.errors import InvalidInput
-from services.shared.events import Count, Name, Phase, Reason, Text, explain
+from services.shared.events import Count, Name, Phase, Reason, Text, explain, record
 from services.shared.money import Exact, Money, Price, Ratio
 from services.shared.verbs import VERBS as VERBS
 from services.shared.verbs import Verb as Verb
@@ -207,7 +206,7 @@ def parse_signal(data: bytes) -> Signal:
         raise InvalidInput(explain(error)) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SideQuote:
     """The last known two sides of an instrument, as the trader saw them, and when."""
 
@@ -216,7 +215,7 @@ class SideQuote:
     time: AwareDatetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Verdict:
     """The guard's word on one order of a step. `digest` is of the order that was judged."""
 
@@ -226,7 +225,7 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HaltOrder:
     """A halt that falls on this step; `command_id` is the stored command's."""
 
@@ -289,7 +288,7 @@ class LimitsReply(BaseModel):
     limits: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Heartbeat:
     """Alive: not kept. `state` is the service's own word for how it does."""
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, dataclass_transform
 from uuid import UUID, uuid5
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -29,6 +29,8 @@ Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/-]+$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
+_B = TypeVar("_B")
+
 Side: TypeAlias = Literal["buy", "sell"]
 Direction: TypeAlias = Literal["long", "short"]
 Outcome: TypeAlias = Literal["win", "loss", "breakeven"]
@@ -41,7 +43,16 @@ Severity: TypeAlias = Literal["INFO", "WARNING", "CRITICAL"]
 Emitter: TypeAlias = Literal["trader", "guard", "api", "feed"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: type[_B]) -> type[_B]:
+    """A slotted dataclass by name only, frozen for the type checker, which sees services and tests.
+
+    Not frozen at run time: that more than doubles what it costs to make one, and a trade makes a dozen.
+    """
+    return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
+
+
+@record
 class Reason:
     """Why something was denied or halted: a code to count by and a sentence to read."""
 
@@ -66,7 +77,7 @@ class EquityMarked:
     open_risk: Money
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TradeOpened:
     """A position came into being by its first fill. `trade` and `order` count from 1 within the run."""
 
@@ -84,7 +95,7 @@ class TradeOpened:
     reason: Text = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TradeClosed:
     """A round trip from flat to flat; prices weighted by amount, `equity` the balance after it.
 
@@ -114,7 +125,7 @@ class TradeClosed:
     streak: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Adjusted:
     """A change in balance that is no trade: financing, a fee, a correction."""
 
@@ -123,7 +134,7 @@ class Adjusted:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderIntended:
     """An order the trader means to send. `expected` is the fill side's price at the decision, `risk`
     what the stop would cost from there in account currency (0 for an exit)."""
@@ -144,7 +155,7 @@ class OrderIntended:
     reason: Text = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderApproved:
     """The guard lets this very order go; `digest` binds the verdict to the order's content."""
 
@@ -153,7 +164,7 @@ class OrderApproved:
     digest: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderDenied:
     """The guard refuses, or the trader itself does for want of an answer or of size."""
 
@@ -163,7 +174,7 @@ class OrderDenied:
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderAccepted:
     """The broker works this order, at this price; sent again when its price or amount is amended."""
 
@@ -176,7 +187,7 @@ class OrderAccepted:
     price: Price | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderFilled:
     """One fill. `commission` and `slippage` are costs in account currency, `rate` converts the quote
     currency to it, `filled_at` is the broker's time. `fill` is the broker's own id of it."""
@@ -195,7 +206,7 @@ class OrderFilled:
     filled_at: AwareDatetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderRejected:
     """The broker refuses."""
 
@@ -203,7 +214,7 @@ class OrderRejected:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OrderCancelled:
     """The order works no more; `unfilled` is what of it was left."""
 
@@ -212,7 +223,7 @@ class OrderCancelled:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DeploymentTerms:
     """What a run was deployed with, as far as guard, recorder and pages need it."""
 
@@ -230,7 +241,7 @@ class DeploymentTerms:
     costs: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StatusChanged:
     """A deployment entered `phase`. `terms` come with STARTING and only then."""
 
@@ -242,7 +253,7 @@ class StatusChanged:
     terms: DeploymentTerms | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AlertRaised:
     """Something a person should know: `text` says what happened, `action` what to do."""
 
@@ -252,7 +263,7 @@ class AlertRaised:
     action: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CommandOutcome:
     """How far a command has come. `done` and `failed` are last; `failed` says what is left open."""
 
@@ -262,7 +273,7 @@ class CommandOutcome:
     reason: Text = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LimitsChanged:
     """A limit changed, a halt set or cleared, entries paused: who, why, old and new values as text."""
 
@@ -274,7 +285,7 @@ class LimitsChanged:
     command_id: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class BarClosed:
     """A bar as the strategy saw it. `time` of the envelope is its end."""
 

@@ -25,6 +25,11 @@ _CODES = (
 )
 CURRENCIES = frozenset(_CODES.split())
 
+_NEAR_TICK = 0.49
+"""A float further than this from a whole tick is rounded by its decimal: it may lie in the middle of two."""
+_LARGE = 1e9
+"""Above so many ticks a float's own error may reach the middle."""
+
 
 @dataclass(slots=True, frozen=True)
 class Instrument:
@@ -44,10 +49,12 @@ class Instrument:
     min_amount: Decimal
     amount_step: Decimal
     plain_tick: bool = field(init=False, repr=False)
+    ticks_per_unit: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         plain = self.tick.as_tuple() == (0, (1,), -self.decimals)
         object.__setattr__(self, "plain_tick", plain)
+        object.__setattr__(self, "ticks_per_unit", float(1 / self.tick))
 
 
 @lru_cache(maxsize=512)
@@ -74,12 +81,16 @@ def find(symbol: str) -> Instrument:
 
 def price(value: float | Decimal, instrument: Instrument) -> Decimal:
     """`value` as an exact price: half-even to the tick, with the instrument's decimals."""
+    tick = instrument.tick
+    if type(value) is float and instrument.plain_tick:
+        ticks = value * instrument.ticks_per_unit
+        whole = round(ticks)
+        if -_NEAR_TICK < ticks - whole < _NEAR_TICK and -_LARGE < ticks < _LARGE:
+            return whole * tick
     known = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
     if instrument.plain_tick:
-        return known.quantize(instrument.tick, rounding=ROUND_HALF_EVEN)
-    return round_to_step(known, instrument.tick).quantize(
-        Decimal(1).scaleb(-instrument.decimals), rounding=ROUND_HALF_EVEN
-    )
+        return known.quantize(tick, ROUND_HALF_EVEN)
+    return round_to_step(known, tick).quantize(Decimal(1).scaleb(-instrument.decimals), ROUND_HALF_EVEN)
 
 
 @lru_cache(maxsize=64)

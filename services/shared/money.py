@@ -38,6 +38,7 @@ Ratio = Annotated[Exact, Field(ge=-_BOUND, le=_BOUND, decimal_places=18), _WIRE]
 """A pure number, or a conversion rate."""
 
 ZERO = Decimal(0)
+_ONE = Decimal(1)
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +49,7 @@ def minor_unit(currency: str) -> Decimal:
 
 def round_money(value: Decimal, currency: str) -> Decimal:
     """`value` half-even to the minor unit of `currency`."""
-    return value.quantize(minor_unit(currency), rounding=ROUND_HALF_EVEN)
+    return value.quantize(minor_unit(currency), ROUND_HALF_EVEN)
 
 
 def exact(price: float) -> Decimal:
@@ -63,9 +64,9 @@ def canonical(price: float) -> float:
 
 def round_to_step(value: Decimal, step: Decimal) -> Decimal:
     """`value` half-even to a multiple of `step`."""
-    return (value / step).quantize(Decimal(1), rounding=ROUND_HALF_EVEN) * step
+    return (value / step).quantize(_ONE, ROUND_HALF_EVEN) * step
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:
     """`value` down to a multiple of `step`."""
-    return (value / step).quantize(Decimal(1), rounding=ROUND_DOWN) * step
+    return (value / step).quantize(_ONE, ROUND_DOWN) * step
