@@ -24,12 +24,11 @@ from services.shared.events import (
     Side,
     StatusChanged,
     TradeClosed,
-    encode,
-    wire_time,
 )
 from services.shared.limits import Limits, parse
 from services.shared.market import Quote
 from services.shared.verdicts import Answer, StepReport
+from services.shared.wire import encode, wire_time
 
 D = Decimal
 START = datetime(2024, 1, 8, 10, tzinfo=UTC)

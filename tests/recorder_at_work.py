@@ -16,7 +16,7 @@ from nats.js import api
 from services.recorder.service import Recorder
 from services.recorder.settings import RecorderSettings
 from services.shared import events as ev
-from services.shared import subjects
+from services.shared import subjects, wire
 from services.shared.bus import Bus
 from services.shared.service import Health
 from tests.conftest import NatsForTests
@@ -106,7 +106,7 @@ class Emitting:
         """Subject and data of the next event, a minute after the one before."""
         self.seq += 1
         self.at += timedelta(minutes=1)
-        data = ev.encode(
+        data = wire.encode(
             body,
             trader=self.trader,
             run_id=self.run_id,

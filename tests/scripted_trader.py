@@ -17,7 +17,8 @@ from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import HEARTBEAT, Deployment, Heartbeat
 from services.shared.errors import NotStored
-from services.shared.events import Body, CommandOutcome, encode, event_id
+from services.shared.events import Body, CommandOutcome
+from services.shared.wire import encode, event_id
 
 Script = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | bytes | None]]
 

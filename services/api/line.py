@@ -22,7 +22,8 @@ from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import Deployment
 from services.shared.errors import BusError, InvalidInput
-from services.shared.events import CommandOutcome, decode
+from services.shared.events import CommandOutcome
+from services.shared.wire import decode
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,8 @@ from services.shared.alerts import Alert, Alerter
 from services.shared.bus import Outbox
 from services.shared.commands import HEARTBEAT, Heartbeat
 from services.shared.errors import BusError
-from services.shared.events import AlertRaised, encode, event_id
+from services.shared.events import AlertRaised
+from services.shared.wire import encode, event_id
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from services.launcher.deploy_options import DeployOptions, with_deploy_options
 from services.launcher.options import JsonOption, print_json
 from services.shared import trades_file
 from services.shared.errors import InvalidInput
-from services.shared.events import wire_time
 from services.shared.limits import DEFAULTS, Limits, deploy_check, parse
+from services.shared.wire import wire_time
 from services.trader.strategies.base import timeframe_seconds
 
 DataOption = Annotated[

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from services.shared.commands import Costs, Deploy
 from services.shared.errors import InvalidInput
-from services.shared.events import explain
+from services.shared.wire import explain
 
 _COSTS = ("spread", "slippage", "commission", "leverage")
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from services.shared.events import (
-    AlertRaised,
-    Event,
-    LimitsChanged,
-    StatusChanged,
-    TradeClosed,
-    TradeOpened,
-)
+from services.shared.events import AlertRaised, LimitsChanged, StatusChanged, TradeClosed, TradeOpened
+from services.shared.wire import Event
 
 _SEVERITY = {"INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
 

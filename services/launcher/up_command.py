@@ -118,7 +118,7 @@ async def _until_healthy(desk: Desk) -> None:
 async def _live_lines(data: DataDir, desk: Desk, screen: Screen) -> None:
     """A line for each trade, alert, phase and limit, as they are published."""
     from services.launcher.lines import describe
-    from services.shared.events import decode
+    from services.shared.wire import decode
 
     async def show(message: Msg) -> None:
         with contextlib.suppress(InvalidInput):

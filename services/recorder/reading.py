@@ -21,8 +21,9 @@ from typing import Any, Final, NamedTuple
 from services.shared import subjects
 from services.shared.commands import parse_command, parse_signal
 from services.shared.errors import InvalidInput
-from services.shared.events import BODIES, Count, Name, Text, parse_model
+from services.shared.events import BODIES, Count, Name, Text
 from services.shared.money import Amount, Money, Price, Ratio
+from services.shared.wire import parse_model
 
 Row = tuple[str | None, ...]
 """The envelope as in `ENVELOPE`, the body as JSON, then the body's fields, in the type's order."""

@@ -17,9 +17,10 @@ from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
 from services.shared.commands import RiskAnswer, RiskCheck, SideQuote
 from services.shared.errors import BusError, InvalidInput
-from services.shared.events import Event, OrderIntended, explain, from_fields
+from services.shared.events import OrderIntended
 from services.shared.market import Quote
 from services.shared.verdicts import Answer, StepReport
+from services.shared.wire import Event, explain, from_fields
 
 log = structlog.get_logger(__name__)
 

@@ -29,7 +29,7 @@ from services.shared.commands import (
     parse_command,
 )
 from services.shared.errors import BusError, InvalidInput, NotStored, Refused
-from services.shared.events import explain
+from services.shared.wire import explain
 
 log = structlog.get_logger(__name__)
 

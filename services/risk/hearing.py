@@ -20,8 +20,9 @@ from services.risk.keeper import Keeper
 from services.shared import subjects
 from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.errors import BusError, InvalidInput
-from services.shared.events import BarClosed, Event, OrderIntended, StatusChanged, decode
+from services.shared.events import BarClosed, OrderIntended, StatusChanged
 from services.shared.market import Quote
+from services.shared.wire import Event, decode
 
 log = structlog.get_logger(__name__)
 

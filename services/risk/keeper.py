@@ -20,9 +20,10 @@ from services.shared import subjects
 from services.shared.bus import Bus, Outbox, told_to_leave
 from services.shared.commands import Halt
 from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
-from services.shared.events import TYPE_OF, encode, event_id
+from services.shared.events import TYPE_OF
 from services.shared.limits import DEFAULTS
 from services.shared.verdicts import Answer
+from services.shared.wire import encode, event_id
 
 log = structlog.get_logger(__name__)
 

@@ -30,8 +30,9 @@ from services.shared.alerts import Alert, Alerter, read_urls
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import HEARTBEAT
 from services.shared.errors import InvalidInput
-from services.shared.events import AlertRaised, Event, Severity, decode
+from services.shared.events import AlertRaised, Severity
 from services.shared.service import Health, ServiceSettings, beat, read_secret
+from services.shared.wire import Event, decode
 
 log = structlog.get_logger(__name__)
 

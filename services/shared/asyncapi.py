@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from services.shared import __version__, commands, events, examples, subjects
+from services.shared import __version__, commands, examples, subjects, wire
 from services.shared.commands import VERBS
 
 FILE = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
@@ -61,7 +61,7 @@ def messages() -> list[Message]:
     """Every message, events first."""
     found = [
         Message(_camel(name), _about(model), model, False, json.loads(examples.event(name)))
-        for name, model in events.MODELS.items()
+        for name, model in wire.MODELS.items()
     ]
     for verb in VERBS:
         model = commands.COMMANDS[verb]
@@ -89,7 +89,7 @@ def channels() -> list[Channel]:
             _camel(name),
             _about(model),
         )
-        for name, model in events.MODELS.items()
+        for name, model in wire.MODELS.items()
     ]
     for verb in VERBS:
         about = _about(commands.COMMANDS[verb])

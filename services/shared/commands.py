@@ -7,6 +7,7 @@ sensible, an empty message counts as `{}`, and unknown fields are ignored (and n
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
@@ -23,10 +24,11 @@ from pydantic import (
 )
 
 from services.shared.errors import InvalidInput
-from services.shared.events import Count, Name, Phase, Reason, Text, explain, record
+from services.shared.events import Count, Name, Phase, Reason, Text
 from services.shared.money import Exact, Money, Price, Ratio
 from services.shared.verbs import VERBS as VERBS
 from services.shared.verbs import Verb as Verb
+from services.shared.wire import explain
 
 StopMode: TypeAlias = Literal["flatten", "graceful", "freeze"]
 
@@ -206,7 +208,7 @@ def parse_signal(data: bytes) -> Signal:
         raise InvalidInput(explain(error)) from None
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SideQuote:
     """The last known two sides of an instrument, as the trader saw them, and when."""
 
@@ -215,7 +217,7 @@ class SideQuote:
     time: AwareDatetime
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The guard's word on one order of a step. `digest` is of the order that was judged."""
 
@@ -225,7 +227,7 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HaltOrder:
     """A halt that falls on this step; `command_id` is the stored command's."""
 
@@ -288,7 +290,7 @@ class LimitsReply(BaseModel):
     limits: dict[str, str] = {}
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """Alive: not kept. `state` is the service's own word for how it does."""
 

@@ -1,35 +1,21 @@
-"""Every event on the bus: a typed body each, one envelope, one discriminated union.
+"""What every event on the bus says: a typed body each, and their names.
 
 A body is a frozen, slotted dataclass, so that the engine can make one per bar cheaply and hand it to
-the guard as it is. On the wire envelope and body are one flat JSON object; its pydantic model is built
-here from the body, which keeps one definition for both. Commands and requests are in `commands`.
+the guard as it is. Envelope, models and bytes are in `wire`, commands and requests in `commands`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, dataclass_transform
-from uuid import UUID, uuid5
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import AwareDatetime, Field
 
-from services.shared.errors import InvalidInput
 from services.shared.money import Amount, Money, Price, Ratio
-
-VERSION = 1
-NAMESPACE = UUID("9e2c7f0a-54c1-5d0b-8f1e-3b6f5a0c7d21")
 
 Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/-]+$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-
-_B = TypeVar("_B")
 
 Side: TypeAlias = Literal["buy", "sell"]
 Direction: TypeAlias = Literal["long", "short"]
@@ -43,16 +29,7 @@ Severity: TypeAlias = Literal["INFO", "WARNING", "CRITICAL"]
 Emitter: TypeAlias = Literal["trader", "guard", "api", "feed"]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def record(cls: type[_B]) -> type[_B]:
-    """A slotted dataclass by name only, frozen for the type checker, which sees services and tests.
-
-    Not frozen at run time: that more than doubles what it costs to make one, and a trade makes a dozen.
-    """
-    return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
-
-
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """Why something was denied or halted: a code to count by and a sentence to read."""
 
@@ -77,7 +54,7 @@ class EquityMarked:
     open_risk: Money
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradeOpened:
     """A position came into being by its first fill. `trade` and `order` count from 1 within the run."""
 
@@ -95,7 +72,7 @@ class TradeOpened:
     reason: Text = ""
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradeClosed:
     """A round trip from flat to flat; prices weighted by amount, `equity` the balance after it.
 
@@ -125,7 +102,7 @@ class TradeClosed:
     streak: int
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adjusted:
     """A change in balance that is no trade: financing, a fee, a correction."""
 
@@ -134,7 +111,7 @@ class Adjusted:
     reason: Text
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIntended:
     """An order the trader means to send. `expected` is the fill side's price at the decision, `risk`
     what the stop would cost from there in account currency (0 for an exit)."""
@@ -155,7 +132,7 @@ class OrderIntended:
     reason: Text = ""
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderApproved:
     """The guard lets this very order go; `digest` binds the verdict to the order's content."""
 
@@ -164,7 +141,7 @@ class OrderApproved:
     digest: Name
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderDenied:
     """The guard refuses, or the trader itself does for want of an answer or of size."""
 
@@ -174,7 +151,7 @@ class OrderDenied:
     reasons: tuple[Reason, ...]
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderAccepted:
     """The broker works this order, at this price; sent again when its price or amount is amended."""
 
@@ -187,7 +164,7 @@ class OrderAccepted:
     price: Price | None
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilled:
     """One fill. `commission` and `slippage` are costs in account currency, `rate` converts the quote
     currency to it, `filled_at` is the broker's time. `fill` is the broker's own id of it."""
@@ -206,7 +183,7 @@ class OrderFilled:
     filled_at: AwareDatetime
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRejected:
     """The broker refuses."""
 
@@ -214,7 +191,7 @@ class OrderRejected:
     reason: Reason
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderCancelled:
     """The order works no more; `unfilled` is what of it was left."""
 
@@ -223,7 +200,7 @@ class OrderCancelled:
     reason: Reason
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentTerms:
     """What a run was deployed with, as far as guard, recorder and pages need it."""
 
@@ -241,7 +218,7 @@ class DeploymentTerms:
     costs: dict[str, str]
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChanged:
     """A deployment entered `phase`. `terms` come with STARTING and only then."""
 
@@ -253,7 +230,7 @@ class StatusChanged:
     terms: DeploymentTerms | None = None
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRaised:
     """Something a person should know: `text` says what happened, `action` what to do."""
 
@@ -263,7 +240,7 @@ class AlertRaised:
     action: Text
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandOutcome:
     """How far a command has come. `done` and `failed` are last; `failed` says what is left open."""
 
@@ -273,7 +250,7 @@ class CommandOutcome:
     reason: Text = ""
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsChanged:
     """A limit changed, a halt set or cleared, entries paused: who, why, old and new values as text."""
 
@@ -285,7 +262,7 @@ class LimitsChanged:
     command_id: Text | None = None
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BarClosed:
     """A bar as the strategy saw it. `time` of the envelope is its end."""
 
@@ -341,133 +318,3 @@ BODIES: dict[str, type[Body]] = {
     "market.bar": BarClosed,
 }
 TYPE_OF: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
-
-
-class Envelope(BaseModel):
-    """What every event carries. `time` is the run's clock (the data's, in a replay), `recorded` the
-    wall's; `run_id` is empty for what belongs to no run. Unknown fields are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    id: UUID
-    type: str
-    version: int
-    trader: Name
-    run_id: Annotated[str, Field(max_length=64)]
-    emitter: Emitter
-    seq: Count
-    time: AwareDatetime
-    recorded: AwareDatetime
-
-
-def _model(name: str, body: type[Body]) -> type[Envelope]:
-    hints = typing.get_type_hints(body, include_extras=True)
-    fields: dict[str, Any] = {"type": (Literal[name], name), "version": (Literal[1], VERSION)}
-    for field in dataclasses.fields(body):
-        default = ... if field.default is dataclasses.MISSING else field.default
-        fields[field.name] = (hints[field.name], default)
-    return create_model(body.__name__ + "Event", __base__=Envelope, __doc__=body.__doc__, **fields)
-
-
-MODELS: dict[str, type[Envelope]] = {name: _model(name, body) for name, body in BODIES.items()}
-_UNION: TypeAdapter[Envelope] = TypeAdapter(
-    Annotated[typing.Union[tuple(MODELS.values())], Field(discriminator="type")]  # type: ignore[arg-type] # noqa: UP007
-)
-_FIELDS: dict[str, tuple[str, ...]] = {
-    name: tuple(field.name for field in dataclasses.fields(body)) for name, body in BODIES.items()
-}
-_PLAIN: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(body) for name, body in BODIES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event taken from the wire: its envelope and its body."""
-
-    envelope: Envelope
-    body: Body
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Run, emitter and seq: what an event is counted once by."""
-        return self.envelope.run_id, self.envelope.emitter, self.envelope.seq
-
-
-@lru_cache(maxsize=1024)
-def _run_namespace(run_id: str, emitter: str) -> UUID:
-    return uuid5(NAMESPACE, f"{run_id}/{emitter}")
-
-
-def event_id(run_id: str, emitter: str, seq: int) -> UUID:
-    """UUIDv5 of run, emitter and seq: also the `Nats-Msg-Id` and part of the database's key."""
-    return uuid5(_run_namespace(run_id, emitter), str(seq))
-
-
-def parse_model(data: bytes) -> Envelope:
-    """The validated wire model of `data`, its fields flat.
-
-    Raises InvalidInput, without the content, when it is no JSON, of an unknown type or version, lacks
-    a field, or carries an impossible value.
-    """
-    try:
-        return _UNION.validate_json(data)
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
-
-
-def decode(data: bytes) -> Event:
-    """Envelope and body of one message; raises InvalidInput as `parse_model` does."""
-    return to_event(parse_model(data))
-
-
-def from_fields(fields: Mapping[str, Any]) -> Event:
-    """Envelope and body of one message that was read as JSON already; raises InvalidInput."""
-    try:
-        return to_event(_UNION.validate_python(fields))
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
-
-
-def to_event(model: Envelope) -> Event:
-    """The body as the services use it."""
-    kind = BODIES[model.type]
-    values = {name: getattr(model, name) for name in _FIELDS[model.type]}
-    return Event(model, kind(**values))
-
-
-def encode(
-    body: Body, *, trader: str, run_id: str, emitter: Emitter, seq: int, time: datetime, recorded: datetime
-) -> bytes:
-    """The message of one event as JSON, exact numbers as strings."""
-    name = TYPE_OF[type(body)]
-    head = {
-        "id": str(event_id(run_id, emitter, seq)),
-        "type": name,
-        "version": VERSION,
-        "trader": trader,
-        "run_id": run_id,
-        "emitter": emitter,
-        "seq": seq,
-        "time": wire_time(time),
-        "recorded": wire_time(recorded),
-    }
-    tail = _PLAIN[name].dump_json(body)
-    return json.dumps(head, separators=(",", ":")).encode()[:-1] + b"," + tail[1:]
-
-
-def wire_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with Z; fractions only where there are any."""
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def explain(error: ValidationError) -> str:
-    """A validation's complaint in one line, with the places and without the values."""
-    parts = [
-        f"{'.'.join(str(step) for step in item['loc']) or 'message'}: {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    ]
-    return "; ".join(parts)[:500]
-
-
-def json_schema(name: str) -> dict[str, Any]:
-    """The JSON schema of one event type as published."""
-    return MODELS[name].model_json_schema(mode="serialization")

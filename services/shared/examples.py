@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from services.shared import events as ev
+from services.shared import wire
 from services.shared.commands import Heartbeat
 
 TRADER = "main"
@@ -177,7 +178,7 @@ _EMITTERS: dict[str, ev.Emitter] = {
 
 def event(kind: str) -> bytes:
     """An event of that type as it is on the wire."""
-    return ev.encode(
+    return wire.encode(
         BODIES[kind],
         trader=TRADER,
         run_id=RUN,
@@ -220,10 +221,10 @@ RISK_CHECK: dict[str, Any] = {
     "run_id": RUN,
     "step": 24,
     "mode": "lockstep",
-    "time": ev.wire_time(TIME),
+    "time": wire.wire_time(TIME),
     "events": [_object(event("order.intended"))],
     "judge": [57],
-    "quotes": {"EURUSD": {"bid": "1.07990", "ask": "1.08000", "time": ev.wire_time(TIME)}},
+    "quotes": {"EURUSD": {"bid": "1.07990", "ask": "1.08000", "time": wire.wire_time(TIME)}},
     "rates": {"USD": "1"},
 }
 RISK_ANSWER: dict[str, Any] = {

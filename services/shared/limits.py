@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from services.shared.errors import InvalidInput
-from services.shared.events import explain
+from services.shared.wire import explain
 
 OFF: Final = "off"
 Action: TypeAlias = Literal["deny", "pause", "halt", "alert"]

@@ -31,7 +31,7 @@ from services.shared import __version__, subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import HEARTBEAT, Heartbeat
 from services.shared.errors import BusError, DeskError, InvalidInput
-from services.shared.events import explain
+from services.shared.wire import explain
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 from services.shared.errors import InvalidInput
-from services.shared.events import TradeClosed, wire_time
+from services.shared.events import TradeClosed
 from services.shared.instruments import find
 from services.shared.money import round_money
+from services.shared.wire import wire_time
 
 COLUMNS = (
     "trade_time",

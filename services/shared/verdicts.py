@@ -62,19 +62,6 @@ class RiskGuard(Protocol):
 
 def digest(order: OrderIntended) -> str:
     """What binds a verdict to an order: a hash of everything about it that risk depends on."""
-    global _digested
-    known, found = _digested
-    if known is not order:
-        found = _digest(order)
-        _digested = order, found
-    return found
-
-
-# In a backtest guard and trader ask for the same order's, one after the other; intents are frozen.
-_digested: tuple[OrderIntended | None, str] = (None, "")
-
-
-def _digest(order: OrderIntended) -> str:
     parts = (
         order.order,
         order.trade,

@@ -16,14 +16,7 @@ from typing import Any, Literal, TypeAlias
 from services.shared.calendar import in_session, next_session, week_close
 from services.shared.commands import Signal, StopMode
 from services.shared.errors import InvalidInput
-from services.shared.events import (
-    AlertRaised,
-    CommandOutcome,
-    DeploymentTerms,
-    Phase,
-    Reason,
-    StatusChanged,
-)
+from services.shared.events import AlertRaised, CommandOutcome, DeploymentTerms, Phase, Reason, StatusChanged
 from services.shared.market import Quote
 from services.shared.verdicts import Answer
 from services.trader.book import Book

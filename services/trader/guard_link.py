@@ -17,10 +17,10 @@ from services.shared import subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import RiskAnswer
 from services.shared.errors import NoAnswer
-from services.shared.events import wire_time
 from services.shared.market import Quote
 from services.shared.money import exact
 from services.shared.verdicts import Answer, StepReport
+from services.shared.wire import wire_time
 from services.trader.journal import Message
 
 log = structlog.get_logger(__name__)

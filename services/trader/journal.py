@@ -11,16 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.shared import subjects
-from services.shared.events import (
-    TYPE_OF,
-    BarClosed,
-    Body,
-    Emitter,
-    encode,
-    event_id,
-)
+from services.shared.events import TYPE_OF, BarClosed, Body, Emitter
 from services.shared.market import Bar
 from services.shared.money import exact
+from services.shared.wire import encode, event_id
 
 _PER_COMMAND = 16
 

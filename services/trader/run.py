@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.shared.commands import Deploy
-from services.shared.events import Body, Reason, decode
+from services.shared.events import Body, Reason
 from services.shared.verdicts import Answer, StepReport
+from services.shared.wire import decode
 from services.trader.engine import Input
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink

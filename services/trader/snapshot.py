@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.errors import BusError, Conflict, DeskError
-from services.shared.events import explain
+from services.shared.wire import explain
 from services.trader.journal import Message
 
 log = structlog.get_logger(__name__)

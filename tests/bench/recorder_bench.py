@@ -34,7 +34,7 @@ from services.recorder.migrate import migrate
 from services.recorder.service import Recorder
 from services.recorder.settings import RecorderSettings
 from services.shared import events as ev
-from services.shared import subjects
+from services.shared import subjects, wire
 from services.shared.bus import Bus, prepare
 from services.shared.service import Health
 
@@ -71,7 +71,7 @@ class _Run:
     def message(self, body: ev.Body, emitter: ev.Emitter) -> tuple[str, bytes, str]:
         self.seq[emitter] += 1
         seq = self.seq[emitter]
-        data = ev.encode(
+        data = wire.encode(
             body,
             trader="main",
             run_id=self.run_id,
@@ -80,7 +80,7 @@ class _Run:
             time=self.time,
             recorded=self.recorded,
         )
-        return ev.TYPE_OF[type(body)], data, str(ev.event_id(self.run_id, emitter, seq))
+        return ev.TYPE_OF[type(body)], data, str(wire.event_id(self.run_id, emitter, seq))
 
     def trade(self) -> Iterator[tuple[ev.Body, ev.Emitter]]:
         """Seventeen events: an entry, ten bars, an exit."""

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from services.shared.events import EquityMarked, decode
+from services.shared.events import EquityMarked
+from services.shared.wire import decode
 from services.trader.feeds.replay import sample_path
 from tests.desk_process import ROOT, SERVICES, DeskProcess, desk, listening
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from services.shared.events import OrderAccepted, OrderDenied, OrderFilled, OrderIntended, decode
+from services.shared.events import OrderAccepted, OrderDenied, OrderFilled, OrderIntended
+from services.shared.wire import decode
 from tests.desk_process import desk, listening
 
 pytestmark = pytest.mark.xdist_group("desk")

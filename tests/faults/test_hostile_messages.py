@@ -20,7 +20,8 @@ import pytest
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import VERBS
-from services.shared.events import AlertRaised, EquityMarked, encode
+from services.shared.events import AlertRaised, EquityMarked
+from services.shared.wire import encode
 from tests.desk_process import SERVICES, DeskProcess, desk
 
 pytestmark = pytest.mark.xdist_group("desk")

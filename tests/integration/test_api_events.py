@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from services.shared import subjects
-from services.shared.events import AlertRaised, StatusChanged, parse_model
+from services.shared.events import AlertRaised, StatusChanged
+from services.shared.wire import parse_model
 from tests.api_process import ApiProcess, SharedApi, api_process, shared_api
 from tests.conftest import Database, NatsForTests, PostgresForTests
 from tests.scripted_trader import ScriptedTrader

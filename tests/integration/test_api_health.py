@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from services.shared import subjects
-from services.shared.events import AlertRaised, decode
+from services.shared.events import AlertRaised
+from services.shared.wire import decode
 from tests.api_process import ApiProcess, api_process
 from tests.conftest import Database, NatsForTests, PostgresForTests
 from tests.recorded_runs import record_run

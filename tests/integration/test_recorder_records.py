@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from services.shared import events as ev
-from services.shared import subjects
+from services.shared import subjects, wire
 from services.shared.calendar import trading_day
 from services.shared.statistics import Totals
 from tests.conftest import Database, NatsForTests
@@ -74,7 +74,7 @@ async def test_each_type_of_event_is_in_the_journal_and_in_its_own_table_with_ex
             row = await api.fetchrow("SELECT * FROM events WHERE id = $1", sent["id"])
             assert row is not None, kind
             assert json.loads(row["body"]) == {
-                name: value for name, value in sent.items() if name not in ev.Envelope.model_fields
+                name: value for name, value in sent.items() if name not in wire.Envelope.model_fields
             }
             assert (row["trader"], row["run_id"], row["emitter"], row["seq"], row["type"], row["version"]) == (
                 "main", "run-1", "trader", sent["seq"], kind, 1,
@@ -84,7 +84,7 @@ async def test_each_type_of_event_is_in_the_journal_and_in_its_own_table_with_ex
             if kind in _TABLE:
                 typed = await api.fetchrow(f"SELECT * FROM {_TABLE[kind]} WHERE id = $1", sent["id"])
                 assert typed is not None, kind
-                for field in set(typed.keys()) & set(ev._FIELDS[kind]):
+                for field in set(typed.keys()) & set(wire._FIELDS[kind]):
                     expected = getattr(body, field)
                     found = typed[field] if not isinstance(expected, dict) else json.loads(typed[field])
                     assert _comparable(found) == _comparable(expected), (kind, field)

@@ -33,8 +33,9 @@ from services.shared.commands import (
     parse_command,
 )
 from services.shared.errors import NoAnswer
-from services.shared.events import BarClosed, Body, CommandOutcome, LimitsChanged, TradeClosed, decode, encode
+from services.shared.events import BarClosed, Body, CommandOutcome, LimitsChanged, TradeClosed
 from services.shared.verdicts import StepReport
+from services.shared.wire import decode, encode
 from tests.conftest import ROOT, NatsForTests
 from tests.guard_facts import (
     D,

@@ -8,13 +8,7 @@ import pytest
 
 from services.risk.guard import Guard
 from services.shared.errors import InvalidInput, Refused
-from services.shared.events import (
-    Adjusted,
-    AlertRaised,
-    LimitsChanged,
-    OrderCancelled,
-    Reason,
-)
+from services.shared.events import Adjusted, AlertRaised, LimitsChanged, OrderCancelled, Reason
 from services.shared.limits import parse
 from services.shared.market import Quote
 from services.shared.verdicts import Answer

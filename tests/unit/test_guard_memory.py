@@ -18,9 +18,10 @@ from services.risk.keeper import Keeper
 from services.shared.bus import Bus
 from services.shared.commands import RiskAnswer
 from services.shared.errors import InvalidInput, Refused
-from services.shared.events import Body, OrderCancelled, OrderIntended, Reason, decode
+from services.shared.events import Body, OrderCancelled, OrderIntended, Reason
 from services.shared.limits import parse, tightens
 from services.shared.verdicts import Answer, digest
+from services.shared.wire import decode
 from tests.guard_facts import (
     D,
     Desk,

@@ -38,6 +38,15 @@ def test_a_price_halfway_between_ticks_goes_to_the_even_one() -> None:
     assert str(price(1.1, eurusd)) == "1.10000"
 
 
+@given(
+    st.one_of(st.floats(0.0001, 100_000), st.integers(1, 10**10).map(lambda half: half / 2 * 0.00001)),
+    st.sampled_from(["EURUSD", "USDJPY"]),
+)
+def test_a_float_has_the_exact_price_of_its_decimal(value: float, symbol: str) -> None:
+    pair = find(symbol)
+    assert str(price(value, pair)) == str(price(Decimal(repr(value)), pair))
+
+
 @given(st.integers(1, 500_000))
 def test_a_level_on_the_grid_is_the_canonical_float_of_its_price(ticks: int) -> None:
     exact = Decimal(ticks) * Decimal("0.00001")

@@ -26,7 +26,8 @@ from services.launcher.up_command import absolute_feed
 from services.shared import subjects
 from services.shared.commands import Deploy
 from services.shared.errors import DeskNotRunning, InvalidInput, Refused
-from services.shared.events import AlertRaised, EquityMarked, Event, TradeClosed, decode, encode
+from services.shared.events import AlertRaised, EquityMarked, TradeClosed
+from services.shared.wire import Event, decode, encode
 
 
 def test_backoff_doubles_to_five_seconds_and_starts_over_after_ten_seconds_of_health() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.recorder import reading
 from services.shared import events as ev
-from services.shared import subjects
+from services.shared import subjects, wire
 from services.shared.errors import InvalidInput
 from tests.recorder_at_work import ONE_OF_EACH, Emitting
 
@@ -67,7 +67,7 @@ def _same(row: reading.Row) -> list[str | None]:
     """Times as one text, the body's envelope gone."""
     body = str(row[reading.BODY_AT])
     fields = json.loads(body if body.startswith("{") else "{" + body)
-    kept = {name: value for name, value in fields.items() if name not in ev.Envelope.model_fields}
+    kept = {name: value for name, value in fields.items() if name not in wire.Envelope.model_fields}
     values = list(row)
     values[reading.BODY_AT] = json.dumps(kept)
     return [value and value.replace("+00:00", "Z") for value in values]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from services.shared.events import wire_time
+from services.shared.wire import wire_time
 
 
 def example(**values: Any) -> ConfigDict:

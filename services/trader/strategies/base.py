@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.shared.commands import Signal
 from services.shared.errors import InvalidInput
-from services.shared.events import Direction, Purpose, Side, explain
+from services.shared.events import Direction, Purpose, Side
 from services.shared.market import Quote
+from services.shared.wire import explain
 from services.trader.history import History
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
