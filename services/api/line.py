@@ -129,19 +129,17 @@ class Line:
         rung.set()
 
     async def run(self) -> None:
-        """Connect, however long it takes, listen, and stay until cancelled."""
-        try:
-            while self._bus is None:
-                try:
-                    self._bus = await Bus.connect(self._url, user="api", password=self._password, patience=5)
-                except BusError as error:
-                    log.warning("nats_away", detail=str(error))
-                    await asyncio.sleep(0.5)
-            for subject, ear in self._ears:
-                await self._bus.subscribe(subject, ear)
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await self.close()
+        """Connect, however long it takes, listen, and stay until cancelled. `close` comes after that, so
+        that what is still being answered has its connection."""
+        while self._bus is None:
+            try:
+                self._bus = await Bus.connect(self._url, user="api", password=self._password, patience=5)
+            except BusError as error:
+                log.warning("nats_away", detail=str(error))
+                await asyncio.sleep(0.5)
+        for subject, ear in self._ears:
+            await self._bus.subscribe(subject, ear)
+        await asyncio.get_running_loop().create_future()
 
     def end_streams(self) -> None:
         """Whoever waits for news is woken and told to end."""
@@ -149,8 +147,7 @@ class Line:
         self._ring()
 
     async def close(self) -> None:
-        """Let streams end, and leave."""
-        self.end_streams()
+        """Leave."""
         if self._bus is not None:
             await self._bus.close()
             self._bus = None

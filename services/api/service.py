@@ -110,6 +110,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
                 group.create_task(_report(desk, health))
                 group.create_task(_beat(line, health, settings.instance))
         finally:
+            await line.close()
             await ledger.close()
 
 

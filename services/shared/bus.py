@@ -231,30 +231,30 @@ class Bus:
 
     async def _direct_batch(self, stream: str, seq: int, subject: str, batch: int) -> AsyncIterator[Stored]:
         inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
+        body = json.dumps({"seq": seq, "batch": batch, "next_by_subj": subject}).encode()
         try:
-            body = json.dumps({"seq": seq, "batch": batch, "next_by_subj": subject}).encode()
-            await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
-            while True:
-                try:
+            subscription = await self._client.subscribe(inbox)
+            try:
+                await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
+                while True:
                     message = await subscription.next_msg(timeout=5)
-                except (TimeoutError, NatsError) as error:
-                    raise BusError(f"reading {stream} from {seq}: {type(error).__name__}") from None
-                headers = message.headers or {}
-                if "Nats-Sequence" not in headers:
-                    if headers.get("Status") in ("204", "404"):
-                        return
-                    raise BusError(f"reading {stream} from {seq}: status {headers.get('Status')}")
-                yield Stored(
-                    stream,
-                    int(headers["Nats-Sequence"]),
-                    headers.get("Nats-Subject", ""),
-                    bytes(message.data),
-                    headers.get("Nats-Time-Stamp", ""),
-                )
-        finally:
-            with contextlib.suppress(NatsError, OSError):
-                await subscription.unsubscribe()
+                    headers = message.headers or {}
+                    if "Nats-Sequence" not in headers:
+                        if headers.get("Status") in ("204", "404"):
+                            return
+                        raise BusError(f"reading {stream} from {seq}: status {headers.get('Status')}")
+                    yield Stored(
+                        stream,
+                        int(headers["Nats-Sequence"]),
+                        headers.get("Nats-Subject", ""),
+                        bytes(message.data),
+                        headers.get("Nats-Time-Stamp", ""),
+                    )
+            finally:
+                with contextlib.suppress(NatsError, OSError):
+                    await subscription.unsubscribe()
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"reading {stream} from {seq}: {type(error).__name__}") from None
 
     async def last_sequence(self, stream: str) -> int:
         """The sequence of the newest message of `stream`."""

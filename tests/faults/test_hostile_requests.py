@@ -87,6 +87,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with desk(tmp_path_factory.mktemp("hostile") / "desk", "--demo", "--speed", "2000") as running:
         info = running.info()
         running.until(lambda: all(map(running.pid, SERVICES)), 60, "every service runs")
+        # The demonstration deploys once the desk is healthy: what comes before it finds nothing to stop.
+        running.until(lambda: running.status()["deployment_status"] == "DEPLOYED", 60, "it is deployed")
         pids = {service: running.pid(service) for service in SERVICES}
         yield Target(running, info["api_url"], info["token"], pids)
 

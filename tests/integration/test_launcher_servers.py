@@ -47,6 +47,15 @@ async def test_what_nats_acknowledged_survives_its_kill(fresh_nats: NatsForTests
     await reader.close()
 
 
+async def test_a_connection_that_is_closed_cannot_read_and_says_so_as_any_bus_error(
+    nats_server: NatsForTests,
+) -> None:
+    bus = await nats_server.connect("api")
+    await bus.close()
+    with pytest.raises(BusError, match="reading EVENTS"):
+        await anext(bus.read(subjects.EVENTS))
+
+
 def test_the_nats_configuration_is_readable_by_its_user_only(nats_server: NatsForTests) -> None:
     mode = (nats_server.directory / "nats.conf").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
