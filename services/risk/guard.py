@@ -15,9 +15,9 @@ from typing import Any
 
 from services.risk import state as memory
 from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at, withdraw
-from services.risk.judge import judge, remember, worst_price
-from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, Told, window_of
-from services.risk.watch import NOD, Watch
+from services.risk.judge import judge, note_judged, remember, worst_price
+from services.risk.state import LONG_AGO, Latch, Spreads, Told, window_of
+from services.risk.watch import Watch
 from services.shared.commands import Verdict
 from services.shared.errors import Refused
 from services.shared.events import (
@@ -36,11 +36,10 @@ from services.shared.events import (
     Severity,
     StatusChanged,
     TradeClosed,
-    TradeOpened,
 )
 from services.shared.limits import changes, parse, text_of
 from services.shared.market import Quote
-from services.shared.verdicts import Answer, StepReport, digest
+from services.shared.verdicts import NOD, Answer, StepReport, digest
 
 _PERCENT = Decimal(100)
 _NEARLY = Decimal("0.9")
@@ -84,9 +83,14 @@ class Guard(Watch):
         if time > state.day_until:
             self._new_day(time)
         state.time = time
-        for quote in report.quotes.values():
-            self.see_spread(quote)
-        if state.breaches and report.prices and state.bar_seconds:
+        spreads = state.spreads
+        for name, quote in report.quotes.items():
+            window = spreads.get(name)
+            if window is None:
+                self.see_spread(quote)
+            elif quote.time > window.last:
+                window.take(quote)
+        if state.breaches and report.fresh and state.bar_seconds:
             self._confirm_at_open(report)
         for fact in report.facts:
             if type(fact) is EquityMarked:
@@ -160,8 +164,7 @@ class Guard(Watch):
             window = Spreads(LONG_AGO, deque(maxlen=window_of(self.state.instruments)))
             self.state.spreads[quote.instrument] = window
         if quote.time > window.last:
-            window.last = quote.time
-            window.values.append(abs(quote.ask - quote.bid))
+            window.take(quote)
 
     def see_price(self, quote: Quote) -> None:
         """Live: a price that came by itself. It is what a breach may be confirmed by, and one more spread."""
@@ -215,9 +218,7 @@ class Guard(Watch):
             mark = digest(order)
             reasons = tuple(judge(state, order, mark, report))
             verdicts.append(Verdict(order=order.order, approved=not reasons, digest=mark, reasons=reasons))
-            state.judged.setdefault(order.order, mark)
-            while len(state.judged) > JUDGED_KEPT:
-                del state.judged[min(state.judged)]
+            note_judged(state, order.order, mark)
             answer.events.append(self._verdict_event(order, report, mark, reasons))
         answer.verdicts = verdicts
 
@@ -234,31 +235,33 @@ class Guard(Watch):
     def _apply(self, fact: Body, time: datetime) -> None:
         """Book any fact but an equity mark."""
         state = self.state
-        if isinstance(fact, OrderIntended | TradeOpened):
-            return  # judged on its own, or told by its fill
-        if isinstance(fact, OrderFilled):
-            self._object(book_fill(state, fact))
-        elif isinstance(fact, TradeClosed):
-            self._trade_closed(fact, time)
-        elif isinstance(fact, OrderAccepted):
+        violation: Violation | None = None
+        # The commonest first. An intent is judged on its own, and an opened trade is told by its fill.
+        if isinstance(fact, OrderAccepted):
             if fact.purpose == "stop":
-                self._object(follow_stop(state, fact))
+                violation = follow_stop(state, fact)
+        elif isinstance(fact, OrderFilled):
+            violation = book_fill(state, fact)
         elif isinstance(fact, OrderCancelled):
             self._unprotected |= cancel(state, fact.order)
-        elif isinstance(fact, OrderRejected | OrderDenied):
+        elif isinstance(fact, TradeClosed):
+            self._trade_closed(fact, time)
+        elif isinstance(fact, (OrderRejected, OrderDenied)):
             withdraw(state, fact.order)
         elif isinstance(fact, Adjusted):
             state.balance += fact.amount
         elif isinstance(fact, StatusChanged):
-            state.phase, state.holding = fact.phase, fact.holding
-            if fact.phase == "HALTED" and not state.halts and not self._quiet:
-                # Somebody's command, carried out by the trader: it latches here as well.
-                command_id = fact.command_id or f"halted-{state.run_id}"[:64]
-                self._latch(Latch(command_id, "commanded", fact.reason, state.commands_seen), by="trader")
-
-    def _object(self, violation: Violation | None) -> None:
+            self._phase_changed(fact)
         if violation is not None:
             self._halt(violation.code, violation.text)
+
+    def _phase_changed(self, status: StatusChanged) -> None:
+        state = self.state
+        state.phase, state.holding = status.phase, status.holding
+        if status.phase == "HALTED" and not state.halts and not self._quiet:
+            # Somebody's command, carried out by the trader: it latches here as well.
+            command_id = status.command_id or f"halted-{state.run_id}"[:64]
+            self._latch(Latch(command_id, "commanded", status.reason, state.commands_seen), by="trader")
 
     def _trade_closed(self, trade: TradeClosed, time: datetime) -> None:
         state = self.state
@@ -310,9 +313,13 @@ class Guard(Watch):
             return
         if state.equity < self._near_from:
             self._near_from = state.equity * _NEARLY
-            self._near = float(self._near_from * state.limits.equity_difference / _PERCENT)
-        difference = abs(own - float(state.unrealised))
-        if difference <= self._near or difference <= self._allowed_difference():
+            self._half_near = self._near_from * state.limits.equity_difference / _PERCENT / 2
+            self._half = float(self._half_near)
+        half = self._half_near
+        # Both within half of what they may differ by: to make a float of the decimal costs more than all else.
+        if (-self._half <= own <= self._half and -half <= state.unrealised <= half) or (
+            abs(own - float(state.unrealised)) <= self._allowed_difference()
+        ):
             state.differs_since = None
         elif state.differs_since is None:
             state.differs_since = report.time

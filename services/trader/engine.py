@@ -27,7 +27,7 @@ from services.trader.history import Timeframes
 from services.trader.orders import Orders, OrderState, Outputs
 from services.trader.rates import Rates
 from services.trader.sizing import Sizing, size_entry
-from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
+from services.trader.strategies.base import Fill, Holding, Strategy, timeframe_seconds
 from services.trader.valuation import Valuation
 
 _BEFORE_CLOSE = timedelta(minutes=30)
@@ -162,8 +162,13 @@ class Engine:
             strategy=terms.strategy,
             sizing=sizing,
         )
+        # Positions as strategies see them, by instrument, for as long as the book stays as it is.
+        self.holdings: dict[str, Holding | None] = {}
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
+        for name in terms.instruments:
+            self.state.seen.setdefault(name, 0)
         self._rates_follow = rates.follows_prices
+        self._tells_fills = type(strategy).on_fill is not Strategy.on_fill
         self._valuation = Valuation(self.state.book, rates)
         self._filled = False
         self._fills: list[Fill] = []
@@ -236,17 +241,18 @@ class Engine:
         quotes, seen = state.quotes, state.seen
         for quote in step.quotes:
             quotes[quote.instrument] = quote
+        closes = not step.quotes
         for bar in step.bars:
             name = bar.instrument
-            if not step.quotes:
+            if closes:
                 quotes[name] = Quote(name, bar.end, bar.bid_close, bar.ask_close)
             frames = self.timeframes.get(name)
             if frames is not None:
                 frames.append(bar)
-                seen[name] = seen.get(name, 0) + 1
+                seen[name] += 1
         if self._rates_follow:
             self._follow_rates(step)
-        if self.orders.restless:
+        if state.orders.leaving or self.orders.unknown:
             self.orders.follow_up()
         if state.ending is not None and state.ending.mode == "flatten" and not self.settled:
             self.orders.flatten(state.ending.code, urgent=state.orders.urgent)
@@ -268,12 +274,14 @@ class Engine:
         """News from the broker."""
         fill = self.orders.on_update(update)
         self._valuation.book_changed()
+        self.holdings.clear()
         if fill is None:
             return
         self._filled = True
-        self._fills.append(
-            Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
-        )
+        if self._tells_fills:
+            self._fills.append(
+                Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
+            )
         if fill.purpose == "entry":
             for news in self.orders.take_early():
                 self.on_update(news)
@@ -392,8 +400,11 @@ class Engine:
         """State the equity of this step."""
         self._filled = False
         state, book = self.state, self.state.book
-        worth = self._valuation.of(state.quotes) if book.positions else ()
-        self.out.facts.append(book.mark(state.step, *worth))
+        if book.positions:
+            unrealised, open_risk = self._valuation.of(state.quotes)
+            self.out.facts.append(book.mark(state.step, unrealised, open_risk))
+        else:
+            self.out.facts.append(book.mark(state.step))
 
     @property
     def unmarked_fill(self) -> bool:

@@ -146,8 +146,9 @@ class Orders:
         self._risk_per_trade = risk_per_trade
         self._min_amount = min_amount
         self._size = sizing
-        self._unknown = any(order.status == "unknown" for order in state.working.values())
+        self.unknown = any(order.status == "unknown" for order in state.working.values())
         self._strategy = strategy
+        self._booked = set(state.fills)
 
     # what is there
 
@@ -295,15 +296,10 @@ class Orders:
         self.state.working[intent.order] = order
         self._out.actions.append(Submit(_ticket(order)))
 
-    @property
-    def restless(self) -> bool:
-        """Whether there is anything to follow up."""
-        return self._unknown or bool(self.state.leaving)
-
     def follow_up(self) -> None:
         """Repeat every full exit that is neither filled nor under way, and look up what is unknown."""
         unknown = [number for number, order in self.state.working.items() if order.status == "unknown"]
-        self._unknown = bool(unknown)
+        self.unknown = bool(unknown)
         self._out.actions.extend(Lookup(number) for number in unknown)
         for instrument, reason in self.state.leaving.items():
             position = self._book.positions.get(instrument)
@@ -422,7 +418,7 @@ class Orders:
             self._protect(order, update.reason)
         elif isinstance(update, Unknown):
             order.status = "unknown"
-            self._unknown = True
+            self.unknown = True
         elif isinstance(update, NotFound):
             reason = Reason(code="not_found", text="the broker never had this order; it is not sent late")
             self._drop(order, reason)
@@ -465,16 +461,17 @@ class Orders:
         )
 
     def _on_fill(self, fill: Filled) -> OrderFilled | None:
-        fills = self.state.fills
-        if fill.fill in fills:
+        if fill.fill in self._booked:
             return None
         order = self.state.working.get(fill.order) or self.state.gone.get(fill.order)
         if order is None:
             self._keep_early(fill)
             return None
+        fills = self.state.fills
         fills.append(fill.fill)
+        self._booked.add(fill.fill)
         if len(fills) > _REMEMBERED_FILLS:
-            del fills[0]
+            self._booked.remove(fills.pop(0))
         order.filled += fill.amount
         order.left -= fill.amount
         intent = order.intent

@@ -25,6 +25,7 @@ from services.trader.rates import Rates
 
 _MILLION = Decimal(1_000_000)
 _FINISHED_KEPT = 12
+_POSITION_CLOSED = Reason(code="position_closed", text="the position is closed")
 _EXITS: dict[Purpose, int] = {"exit": 0, "stop": 1, "target": 2, "entry": 3}
 
 
@@ -90,6 +91,7 @@ class PaperBroker:
         self._quotes = quotes
         self._currency = currency
         self._rates = rates
+        self._nothing = round_money(ZERO, currency)
         self._news: list[Update] = []
         # What `_bounds` says, for as long as no order changes.
         self._near: dict[str, tuple[float, float]] = {}
@@ -233,7 +235,9 @@ class PaperBroker:
             for order in self.state.orders.values()
             if order.ticket.instrument == instrument and order.since <= before
         ]
-        return sorted(found, key=lambda order: (_EXITS[order.ticket.purpose], order.ticket.order))
+        if len(found) > 1:
+            found.sort(key=_turn)
+        return found
 
     def _on_quote(self, quote: Quote) -> None:
         sell, buy = _sides(quote.bid, quote.ask)
@@ -283,12 +287,13 @@ class PaperBroker:
     def _exit_within(self, bar: Bar, *, entered_inside: bool = False) -> None:
         """The position's stop and target against the bar's range. What entered inside the bar may be stopped
         there but not reach its target, and the open was before it."""
-        legs = {
-            order.ticket.purpose: order
-            for order in self.state.orders.values()
-            if order.ticket.instrument == bar.instrument and order.ticket.purpose in ("stop", "target")
-        }
-        stop, target = legs.get("stop"), legs.get("target")
+        stop = target = None
+        for order in self.state.orders.values():
+            if order.ticket.instrument == bar.instrument:
+                if order.ticket.purpose == "stop":
+                    stop = order
+                elif order.ticket.purpose == "target":
+                    target = order
         stop_hit = stop is not None and self._passed(stop.ticket, *_reach(bar, stop.ticket))
         target_hit = (
             not entered_inside
@@ -346,9 +351,13 @@ class PaperBroker:
         rate = self._rates.rate(ticket.instrument, booked)
         del state.orders[ticket.order]
         state.fills += 1
-        commission = round_money(
-            amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
-        )
+        commission = slippage = self._nothing
+        if self.rules.costs.commission:
+            commission = round_money(
+                amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
+            )
+        if booked is not untouched:
+            slippage = round_money(abs(booked - untouched) * amount * rate, self._currency)
         self._settle(pair, sign * amount, booked, rate, commission)
         self._finish(
             Filled(
@@ -358,7 +367,7 @@ class PaperBroker:
                 price=booked,
                 time=moment,
                 commission=commission,
-                slippage=round_money(abs(booked - untouched) * amount * rate, self._currency),
+                slippage=slippage,
                 rate=rate,
                 reason=ticket.purpose,
             )
@@ -372,7 +381,9 @@ class PaperBroker:
         self, pair: Instrument, change: Decimal, price: Decimal, rate: Decimal, commission: Decimal
     ) -> None:
         state = self.state
-        held = state.positions.setdefault(pair.symbol, PaperPosition())
+        held = state.positions.get(pair.symbol)
+        if held is None:
+            held = state.positions[pair.symbol] = PaperPosition()
         if held.amount * change < 0:
             share = held.cost * -change / held.amount
             state.cash += round_money((-change * price - share) * rate, self._currency)
@@ -414,7 +425,7 @@ class PaperBroker:
                 continue
             if not left:
                 del self.state.orders[number]
-                self._finish(Cancelled(number, Reason(code="position_closed", text="the position is closed")))
+                self._finish(Cancelled(number, _POSITION_CLOSED))
             elif order.amount > left:
                 order.amount = left
                 self._say(Accepted(number, order.ticket.price, left))
@@ -434,6 +445,11 @@ class PaperBroker:
     def _take_news(self) -> list[Update]:
         news, self._news = self._news, []
         return news
+
+
+def _turn(order: PaperOrder) -> tuple[int, int]:
+    """When an order's turn is among those of its instrument."""
+    return _EXITS[order.ticket.purpose], order.ticket.order
 
 
 def _sides(bid: float, ask: float) -> tuple[float, float]:
