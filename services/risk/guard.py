@@ -15,16 +15,14 @@ from typing import Any
 
 from services.risk import state as memory
 from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at, withdraw
+from services.risk.asked import Asked
 from services.risk.judge import judge, note_judged, remember, worst_price
 from services.risk.state import LONG_AGO, Latch, Spreads, Told, window_of
-from services.risk.watch import Watch
 from services.shared.commands import Verdict
-from services.shared.errors import Refused
 from services.shared.events import (
     Adjusted,
     Body,
     EquityMarked,
-    LimitsChanged,
     OrderAccepted,
     OrderApproved,
     OrderCancelled,
@@ -33,11 +31,9 @@ from services.shared.events import (
     OrderIntended,
     OrderRejected,
     Reason,
-    Severity,
     StatusChanged,
     TradeClosed,
 )
-from services.shared.limits import changes, parse, text_of
 from services.shared.market import Quote
 from services.shared.verdicts import NOD, Answer, StepReport, digest
 
@@ -45,7 +41,7 @@ _PERCENT = Decimal(100)
 _NEARLY = Decimal("0.9")
 
 
-class Guard(Watch):
+class Guard(Asked):
     """Answers for a trader, step by step, and remembers what it must.
 
     `answer` is for a step's report, `hear` for a fact that came outside of one (live only). Both return an
@@ -83,13 +79,7 @@ class Guard(Watch):
         if time > state.day_until:
             self._new_day(time)
         state.time = time
-        spreads = state.spreads
-        for name, quote in report.quotes.items():
-            window = spreads.get(name)
-            if window is None:
-                self.see_spread(quote)
-            elif quote.time > window.last:
-                window.take(quote)
+        self._see_spreads(report.quotes)
         if state.breaches and report.fresh and state.bar_seconds:
             self._confirm_at_open(report)
         for fact in report.facts:
@@ -165,6 +155,15 @@ class Guard(Watch):
             self.state.spreads[quote.instrument] = window
         if quote.time > window.last:
             window.take(quote)
+
+    def _see_spreads(self, quotes: Mapping[str, Quote]) -> None:
+        windows = self.state.spreads
+        for name, quote in quotes.items():
+            window = windows.get(name)
+            if window is None:
+                self.see_spread(quote)
+            elif quote.time > window.last:
+                window.take(quote)
 
     def see_price(self, quote: Quote) -> None:
         """Live: a price that came by itself. It is what a breach may be confirmed by, and one more spread."""
@@ -334,89 +333,3 @@ class Guard(Watch):
         state = self.state
         text = f"the trader's balance is {stated:f}, the sum of its fills {state.balance:f}"
         self._halt("balance_differs", text)
-
-    # --- what people and the service ask ----------------------------------------------------------
-
-    @property
-    def halted(self) -> bool:
-        """Whether anything is latched."""
-        return bool(self.state.halts)
-
-    def halt(self, code: str, text: str) -> Answer:
-        """Halt for a reason the service found, such as a silent trader. Nothing when halted already."""
-        self._halt(code, text)
-        return self._taken()
-
-    def alert(self, severity: Severity, code: str, text: str, action: str) -> Answer:
-        """An alert of the service's own, as an answer to be kept and published like any other."""
-        self._alert(severity, code, text, action)
-        return self._taken()
-
-    def latch(self, command_id: str, seq: int | None, *, by: str, reason: str) -> Answer:
-        """Note a halt command somebody stored at `seq`; its own command only gets its place."""
-        for halt in self.state.halts:
-            if halt.command_id == command_id:
-                halt.seq = seq if seq is not None else halt.seq
-                return NOD
-        self._latch(Latch(command_id, "commanded", reason or f"asked by {by or 'somebody'}", seq), by=by)
-        return self._taken()
-
-    def reset(self, command_id: str, seq: int, *, by: str, reason: str) -> Answer:
-        """Clear the halts stored before `seq`; peak, day's opening and streak begin anew from now.
-
-        Raises Refused unless flat. A reset with nothing to clear changes nothing.
-        """
-        state = self.state
-        cleared = [halt for halt in state.halts if halt.seq is not None and halt.seq < seq]
-        if not cleared:
-            return NOD
-        if not state.flat:
-            raise Refused("reset needs a flat account: a position or order is open")
-        old: dict[str, str | None] = {
-            "halted": ", ".join(halt.code for halt in cleared),
-            "peak": text_of(state.peak),
-            "day_open": text_of(state.day_open),
-            "losing_streak": text_of(state.losses),
-        }
-        state.halts = [halt for halt in state.halts if halt not in cleared]
-        state.peak = state.day_open = state.equity
-        state.losses, state.paused_until = 0, None
-        state.breaches.clear()
-        state.differs_since = None
-        self._set_alarm()
-        new: dict[str, str | None] = {
-            "halted": ", ".join(halt.code for halt in state.halts) or None,
-            "peak": text_of(state.peak),
-            "day_open": text_of(state.day_open),
-            "losing_streak": "0",
-        }
-        self._answer().events.append(
-            LimitsChanged(action="reset", by=by, reason=reason, old=old, new=new, command_id=command_id)
-        )
-        return self._taken()
-
-    def change_limits(self, values: Mapping[str, str], *, by: str, reason: str) -> Answer:
-        """Change limits. Raises InvalidInput for what is no limit, Refused for loosening while deployed."""
-        state = self.state
-        new = parse(values, state.limits)
-        risk = state.risk_per_trade if state.risk_per_trade > 0 else None
-        found = changes(state.limits, new, risk)
-        looser = [name for name, change in found.items() if change == "looser"]
-        if looser and (state.deployed or not state.flat):
-            raise Refused(f"{', '.join(looser)}: limits loosen only when flat and not deployed; stop first")
-        if not found:
-            return NOD
-        old = state.limits
-        state.limits = new
-        state.cancel_next = bool(state.approved)
-        self._start_over()
-        self._answer().events.append(
-            LimitsChanged(
-                action="change",
-                by=by,
-                reason=reason,
-                old={name: text_of(getattr(old, name)) for name in found},
-                new={name: text_of(getattr(new, name)) for name in found},
-            )
-        )
-        return self._taken()

@@ -19,20 +19,13 @@ from services.shared.events import Body, OrderIntended, Reason
 from services.shared.market import Bar, Quote
 from services.shared.verdicts import NOD, Answer, RiskGuard, StepReport
 from services.trader.brokers.base import Broker, Update
-from services.trader.brokers.paper import PaperBroker, PaperState
-from services.trader.engine import (
-    Broken,
-    CommandInput,
-    EndOfData,
-    Engine,
-    EngineState,
-    GuardSilent,
-    Input,
-    Notice,
-    SignalInput,
-)
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperState
+from services.trader.deployment import EngineState
+from services.trader.engine import Engine
 from services.trader.feeds.base import MarketStep
-from services.trader.orders import Action, Amend, Cancel, Submit
+from services.trader.inputs import Broken, CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
+from services.trader.working import Action, Amend, Cancel, Submit
 
 _BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 

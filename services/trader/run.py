@@ -14,9 +14,9 @@ from services.shared.commands import Deploy
 from services.shared.events import Body, Reason
 from services.shared.verdicts import Answer, StepReport
 from services.shared.wire import decode
-from services.trader.engine import Input
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink
+from services.trader.inputs import Input
 from services.trader.journal import Journal, Message
 from services.trader.loop import STATE, TradingLoop
 from services.trader.plan import Plan

@@ -24,10 +24,10 @@ from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
 from services.trader.between_runs import BetweenRuns, Situation
 from services.trader.display import Display
-from services.trader.engine import CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink
 from services.trader.inbox import Inbox, StoredCommand, StoredSignal
+from services.trader.inputs import CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
 from services.trader.journal import Message
 from services.trader.pacing import Pace
 from services.trader.plan import make_plan
