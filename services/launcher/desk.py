@@ -23,8 +23,9 @@ from services.launcher.postgres import Postgres
 from services.launcher.service_process import ServiceProcess, probe, service_command, service_environment
 from services.launcher.supervisor import Child, Keeper
 from services.shared import __version__, subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.errors import DeskError, InvalidInput
+from services.shared.streams import prepare
 
 log = structlog.get_logger(__name__)
 

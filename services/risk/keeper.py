@@ -17,11 +17,12 @@ import structlog
 from services.risk import measures
 from services.risk.guard import Guard
 from services.shared import subjects
-from services.shared.bus import Bus, Outbox, told_to_leave
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import Halt
 from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
 from services.shared.events import TYPE_OF
 from services.shared.limits import DEFAULTS
+from services.shared.outbox import Outbox
 from services.shared.verdicts import Answer
 from services.shared.wire import encode, event_id
 

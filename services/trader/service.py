@@ -16,10 +16,11 @@ from typing import Any
 import structlog
 from nats.aio.msg import Msg
 
-from services.shared.bus import Bus, Outbox, told_to_leave
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import CommandReply
 from services.shared.errors import BusError, Conflict
 from services.shared.events import Reason
+from services.shared.outbox import Outbox
 from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
 from services.trader.between_runs import BetweenRuns, Situation

@@ -21,9 +21,10 @@ from pathlib import Path
 from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
 from services.shared import subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.errors import NoAnswer
 from services.shared.events import Adjusted, Body, DeploymentTerms, EquityMarked, StatusChanged
+from services.shared.streams import prepare
 from services.trader.inbox import Inbox
 from services.trader.journal import Journal
 
