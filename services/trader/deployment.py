@@ -27,8 +27,8 @@ Finish: TypeAlias = Literal["STOPPED", "HALTED", "COMPLETED", "FAILED"]
 
 @dataclass(slots=True, kw_only=True)
 class Ending:
-    """How the run is coming to its end, and on whose command. `verbs` has what each command asked: a halt may
-    overtake a stop, whose outcomes stay a stop's."""
+    """How the run is coming to its end, and on whose command. `verbs` has what each of the commands
+    asked: a halt may overtake a stop, whose outcomes stay a stop's."""
 
     finish: Finish
     verb: str
@@ -36,10 +36,14 @@ class Ending:
     code: str
     reason: str
     command_ids: list[str] = field(default_factory=list)
-    verbs: dict[str, str] = field(default_factory=dict)
+    verbs: list[str] = field(default_factory=list)
     blocked: bool = False
     frozen: bool = False
     done: bool = False
+
+    def __post_init__(self) -> None:
+        """A snapshot from before `verbs` was kept has none."""
+        self.verbs = self.verbs or [self.verb] * len(self.command_ids)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,10 +125,10 @@ class Deployment:
         state = self.state
         before = state.ending
         commands = before.command_ids if before is not None else []
-        verbs = before.verbs if before is not None else {}
+        verbs = before.verbs if before is not None else []
         if command is not None:
             commands = [*commands, command.command_id]
-            verbs = {**verbs, command.command_id: verb}
+            verbs = [*verbs, verb]
         if before is not None and before.finish == "HALTED":
             finish = "HALTED"
         ending = Ending(
@@ -179,7 +183,7 @@ class Deployment:
         elif ending.frozen and state.phase != "STOPPED":
             self._enter_phase("STOPPED", f"{ending.reason}; the position is left to its stop", None)
             self._outcomes(ending, "done", "the position is left to its stop at the broker")
-            ending.command_ids = []
+            ending.command_ids, ending.verbs = [], []
         elif ending.mode == "flatten" and not self._market_open and not state.waiting_alerted:
             state.waiting_alerted = True
             assert state.time is not None
@@ -193,8 +197,8 @@ class Deployment:
             )
 
     def _outcomes(self, ending: Ending, state: Literal["blocked", "flat", "done"], reason: str = "") -> None:
-        for command_id in ending.command_ids:
-            self._outcome(command_id, ending.verbs.get(command_id, ending.verb), state, reason)
+        for command_id, verb in zip(ending.command_ids, ending.verbs, strict=True):
+            self._outcome(command_id, verb, state, reason)
 
     def _outcome(
         self,
