@@ -59,29 +59,43 @@ class Outcomes:
         self._changed = asyncio.Condition()
 
     async def hear(self, told: Told) -> None:
-        """Take in an outcome; a repeat of a state changes nothing."""
-        history = self._told.setdefault(told.outcome.command_id, [])
-        if all(known.outcome.state != told.outcome.state for known in history):
+        """Take in an outcome; a repeat of a state changes nothing. What was refused and is then taken on
+        begins anew."""
+        outcome = told.outcome
+        history = self._told.setdefault(outcome.command_id, [])
+        if outcome.state == "accepted":
+            history[:] = [known for known in history if not _refused(known, outcome.verb)]
+        known_as = [(known.outcome.verb, known.outcome.state) for known in history]
+        if (outcome.verb, outcome.state) not in known_as:
             history.append(told)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         async with self._changed:
             self._changed.notify_all()
 
-    def history(self, command_id: str) -> list[Told]:
-        """What has been heard of a command, oldest first."""
-        return list(self._told.get(command_id, ()))
+    def history(self, command_id: str, verb: str | None = None) -> list[Told]:
+        """What has been heard of a command, oldest first. Without its verb: of the last that had the id."""
+        told = self._told.get(command_id, [])
+        if verb is None and told:
+            verb = told[-1].outcome.verb
+        return [known for known in told if known.outcome.verb == verb]
 
-    async def wait(self, command_id: str, enough: Callable[[Told], bool], timeout: float) -> Told | None:
+    async def wait(
+        self, command_id: str, verb: str, enough: Callable[[Told], bool], timeout: float
+    ) -> Told | None:
         """The first thing said about a command that is `enough`, or None in time."""
 
         def found() -> Told | None:
-            return next((told for told in self._told.get(command_id, ()) if enough(told)), None)
+            return next((told for told in self.history(command_id, verb) if enough(told)), None)
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._changed:
                 await self._changed.wait_for(lambda: found() is not None)
         return found()
+
+
+def _refused(told: Told, verb: str) -> bool:
+    return told.outcome.verb == verb and told.outcome.state == "rejected"
 
 
 class Ear(Protocol):

@@ -65,11 +65,18 @@ class Verbs:
             changes["expires"] = datetime.now(UTC) + DEPLOY_EXPIRES_AFTER
         asked = command.model_copy(update=changes)
         data = asked.model_dump_json(exclude_none=True).encode()
+        before = self._line.outcomes.history(command_id, command.verb)
         first = await self._ask(trader, command.verb, data, command_id)
         # A deploy is answered when it is taken on: its run is then written down and lasts for hours.
         enough = LAST_STATES | {"accepted"} if isinstance(command, Deploy) else LAST_STATES
-        told = await self._line.outcomes.wait(command_id, lambda said: said.outcome.state in enough, wait)
-        return _progress(command_id, command.verb, first, told or self._latest(command_id))
+        refused = [said for said in before if said.outcome.state == "rejected"]  # and now taken on
+        told = await self._line.outcomes.wait(
+            command_id, command.verb, lambda said: said.outcome.state in enough and said not in refused, wait
+        )
+        if told is None:
+            heard = self._line.outcomes.history(command_id, command.verb)
+            told = next((said for said in reversed(heard) if said not in refused), None)
+        return _progress(command_id, command.verb, first, told)
 
     async def _ask(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:
         bus = self._line.bus
@@ -90,17 +97,14 @@ class Verbs:
     async def _store(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:
         """Nobody answers: what lowers risk is stored, and done when the trader or the guard is back."""
         try:
-            await self._line.bus.store(subjects.command(trader, verb), data, msg_id=command_id)
+            # Without a Nats-Msg-Id: the trader tells a repeat, NATS would go by the id alone.
+            await self._line.bus.store(subjects.command(trader, verb), data)
         except NotStored as error:
             raise NobodyAnswered(f"nobody answers and the command could not be stored: {error}") from None
         log.warning("command_stored_unanswered", verb=verb, trader=trader, command_id=command_id)
         return Progress(
             command_id, verb, "stored", "nobody answers: stored, and carried out when the trader is back"
         )
-
-    def _latest(self, command_id: str) -> Told | None:
-        history = self._line.outcomes.history(command_id)
-        return history[-1] if history else None
 
     async def deployed(self, trader: str, command_id: str, *, wait: float) -> Deployment | None:
         """The deployment that a deploy command made, once the trader has written it down."""

@@ -23,6 +23,7 @@ from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
 from services.shared.events import TYPE_OF
 from services.shared.limits import DEFAULTS
 from services.shared.outbox import Outbox
+from services.shared.repeats import CarriedOut
 from services.shared.verdicts import Answer
 from services.shared.wire import encode, event_id
 
@@ -45,7 +46,8 @@ class Output:
 @dataclass(slots=True)
 class Places:
     """How far the guard has come in what it reads: stream sequences it has passed, the last seq counted of
-    the trader's run, the last seq used of its own per run, and the runs it has begun."""
+    the trader's run, the last seq used of its own per run, the runs it has begun, and the commands carried
+    out, to tell a repeat by."""
 
     stream_seq: int = 0
     market_seq: int = 0
@@ -53,6 +55,7 @@ class Places:
     trader_seq: int = 0
     seqs: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    carried_out: CarriedOut = field(default_factory=CarriedOut)
 
     def begin_run(self, run_id: str, counted: int) -> None:
         """A run began, with nothing of interest in its first `counted` events. Only the latest runs are
@@ -103,6 +106,7 @@ class Keeper:
                 data["trader_seq"],
                 dict(data["seqs"]),
                 list(data["runs"]),
+                CarriedOut(data.get("carried_out")),
             )
             outputs = [Output(subject, msg_id, text.encode()) for subject, msg_id, text in data["outputs"]]
         except (KeyError, TypeError, ValueError) as error:
@@ -185,6 +189,7 @@ class Keeper:
             "trader_seq": self.places.trader_seq,
             "seqs": self.places.seqs,
             "runs": self.places.runs,
+            "carried_out": self.places.carried_out.kept(),
             "guard": self.guard.snapshot(),
             "outputs": [[out.subject, out.msg_id, out.data.decode()] for out in (*unsent, *self._pending)],
         }

@@ -21,6 +21,7 @@ from services.shared.commands import CommandReply
 from services.shared.errors import BusError, Conflict
 from services.shared.events import Reason
 from services.shared.outbox import Outbox
+from services.shared.repeats import CarriedOut
 from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
 from services.trader.between_runs import BetweenRuns, Situation
@@ -60,6 +61,7 @@ class Trader:
         self._commands_seq = 0
         self._signals_seq = 0
         self._latch: Latch | None = None
+        self._repeats = CarriedOut()
         self._display = Display(bus, settings.trader, self._between)
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[None]] = set()
@@ -73,7 +75,11 @@ class Trader:
         self._restore(await self._patiently(self._store.restore))
         await self._patiently(self._display.restore)
         self._inbox = Inbox(
-            self._bus, self._settings.trader, commands_seq=self._commands_seq, signals_seq=self._signals_seq
+            self._bus,
+            self._settings.trader,
+            self._repeats,
+            commands_seq=self._commands_seq,
+            signals_seq=self._signals_seq,
         )
         self._guard_heard = asyncio.get_running_loop().time()
         await self._bus.subscribe("heartbeat.risk.*", self._on_guard_heartbeat)
@@ -108,6 +114,7 @@ class Trader:
         self._number = kept.number
         self._commands_seq, self._signals_seq = kept.commands_seq, kept.signals_seq
         self._latch = kept.latch
+        self._repeats = CarriedOut(kept.carried_out)
         for message in kept.messages:
             self._outbox.add(message.subject, message.data, message.msg_id)
         if kept.run is not None:
@@ -288,6 +295,7 @@ class Trader:
             number=self._number,
             commands_seq=self._commands_seq,
             signals_seq=self._signals_seq,
+            carried_out=self._repeats.kept(),
             latch=self._latch,
             run=None if self._run is None else self._run.snapshot(),
             outputs=[(subject, msg_id, data.decode()) for subject, data, msg_id in outputs],
@@ -334,12 +342,22 @@ class Trader:
         self._commands_seq = taken.seq
         run = self._run
         active = run is not None and not run.loop.finished
-        if active and run is not None and taken.verb in ("pause", "resume", "stop", "halt") and taken.command:
+        if taken.identity in self._repeats:
+            reply = self._repeated(taken)
+        elif (
+            active and run is not None and taken.verb in ("pause", "resume", "stop", "halt") and taken.command
+        ):
             reply = await self._command_run(run, taken)
         else:
             reply = await self._command_desk(taken)
-        self._inbox.carried_out(taken.command_id, reply)
+        self._inbox.carried_out(taken, reply)
         await self._show()
+
+    def _repeated(self, taken: StoredCommand) -> CommandReply:
+        """Nothing is done for a repeat, and nothing said but to whoever asked."""
+        place = self._repeats.place(taken.identity)
+        reason = f"a repeat of COMMANDS:{place}: nothing was done again"
+        return CommandReply(status="accepted", command_id=taken.command_id, reason=reason)
 
     async def _command_run(self, run: Run, taken: StoredCommand) -> CommandReply:
         command = taken.command
@@ -347,8 +365,11 @@ class Trader:
         ending = run.loop.engine.state.ending
         carried_out = ending is not None and taken.command_id in ending.command_ids
         if taken.guard_run == run.run_id and (run.lockstep or carried_out):
+            self._repeats.note(taken.identity, taken.seq)
             return CommandReply(status="accepted", command_id=taken.command_id)
         why_not = run.loop.engine.refuses(command.verb)
+        if why_not is None:
+            self._repeats.note(taken.identity, taken.seq)
         given = CommandInput(
             verb=command.verb,  # type: ignore[arg-type]
             command_id=taken.command_id,
@@ -369,6 +390,8 @@ class Trader:
             self._latch = decision.latch
         if decision.clears_latch:
             self._latch = None
+        if decision.reply.status == "accepted":
+            self._repeats.note(taken.identity, taken.seq)
         await self._save(decision.messages, wait=True)
         self._send(decision.messages)
         return decision.reply

@@ -56,7 +56,8 @@ class RunSnapshot(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart."""
+    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart;
+    `carried_out` is what a repeat of a command is told by."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,6 +65,7 @@ class Snapshot(BaseModel):
     number: int
     commands_seq: int
     signals_seq: int
+    carried_out: dict[str, int] = {}
     latch: Latch | None = None
     run: RunSnapshot | None = None
     outputs: list[tuple[str, str, str]] = []

@@ -173,7 +173,8 @@ async def test_limits_are_the_guards_to_change_or_refuse(api: ApiProcess, connec
     async def script(request: dict[str, Any]) -> dict[str, Any]:
         if request["values"].get("drawdown") == "5000":
             return {"status": "rejected", "reason": "looser than 3000 while deployed"}
-        return {"status": "accepted", "limits": {"drawdown": request["values"].get("drawdown", "3000")}}
+        limits = {"drawdown": request["values"].get("drawdown", "3000")}
+        return {"status": "accepted", "command_id": "limits-1", "limits": limits}
 
     await guard.answer("limits", script)
     risk = (await api.get("/api/risk")).json()

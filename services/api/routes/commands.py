@@ -242,6 +242,14 @@ async def signal(
     return SignalAnswer(status="stored", id=signal.id, place=place)
 
 
+def _since_refused(steps: list[CommandStep]) -> list[CommandStep]:
+    """The steps since a command was taken on that had been refused before."""
+    states = [step.state for step in steps]
+    if "rejected" in states and "accepted" in states[states.index("rejected") :]:
+        return steps[states.index("rejected") + 1 :]
+    return steps
+
+
 @router.get(
     "/commands/{command_id}",
     operation_id="command",
@@ -249,7 +257,8 @@ async def signal(
     responses=documented(NothingThere),
 )
 async def command_history(desk: DeskParts, command_id: CommandPath) -> CommandHistory:
-    """What the desk has said about a command; the last while is known without the database."""
+    """What the desk has said about a command (the last one, where several had the id); the last while is
+    known without the database."""
     heard = desk.line.outcomes.history(command_id)
     steps: dict[str, CommandStep] = {
         told.outcome.state: CommandStep(state=told.outcome.state, reason=told.outcome.reason, time=told.time)
@@ -264,17 +273,19 @@ async def command_history(desk: DeskParts, command_id: CommandPath) -> CommandHi
             if not heard:
                 raise
             stored, said = None, []
-        if stored is not None:
+        if stored is not None and stored["verb"] == (verb or stored["verb"]):
             verb, trader = stored["verb"], stored["trader"]
             steps = {"stored": CommandStep(state="stored", reason="", time=stored["received"]), **steps}
         for row in said:
-            verb, trader = row["verb"], row["trader"]
+            verb, trader = verb or row["verb"], row["trader"]
+            if row["verb"] != verb:
+                continue
             steps.setdefault(
                 row["state"], CommandStep(state=row["state"], reason=row["reason"], time=row["recorded"])
             )
     if not steps:
         raise NothingThere("no such command, or it is not recorded yet")
-    order = sorted(steps.values(), key=lambda step: step.time)
+    order = _since_refused(sorted(steps.values(), key=lambda step: step.time))
     last = next((step for step in order if step.state in LAST_STATES), order[-1])
     return CommandHistory(
         command_id=command_id,
