@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
@@ -16,6 +16,8 @@ from services.shared.events import CommandOutcome
 from tests.api_process import ApiProcess, SharedApi, shared_api
 from tests.conftest import NatsForTests, PostgresForTests
 from tests.scripted_trader import ScriptedTrader
+
+OutcomeState: TypeAlias = Literal["accepted", "rejected", "done"]
 
 
 @pytest.fixture(scope="module")
@@ -230,17 +232,24 @@ async def test_a_stop_that_was_refused_and_is_then_taken_on_is_told_as_that(
     used = f"{api.trader}-used"
     refusals = ["nothing is deployed", ""]
 
+    async def say(*states: OutcomeState) -> None:
+        for state in states:
+            await trader.say(CommandOutcome(command_id=used, verb="stop", state=state), "outcome")
+
     async def script(request: dict[str, Any]) -> dict[str, Any]:
         why_not = refusals.pop(0)
-        for state in ("rejected",) if why_not else ("accepted", "done"):
-            body = CommandOutcome(command_id=used, verb="stop", state=state, reason=why_not)  # type: ignore[arg-type]
-            await trader.say(body, "outcome")
+        if why_not:
+            await say("rejected")
         status = "rejected" if why_not else "accepted"
         return {"status": status, "command_id": request["command_id"], "reason": why_not}
 
+    async def told() -> bool:
+        history = (await api.client.get(f"/api/commands/{used}")).json()
+        return [step["state"] for step in history["steps"]] == ["accepted", "done"]
+
     await trader.answer("stop", script)
     assert (await api.post("/api/stop", {"command_id": used})).status_code == 409
-    answer = await api.post("/api/stop", {"command_id": used})
-    assert (answer.status_code, answer.json()["state"]) == (200, "done")
-    history = (await api.client.get(f"/api/commands/{used}")).json()
-    assert [step["state"] for step in history["steps"]] == ["accepted", "done"]
+    answer = await api.post("/api/stop", {"command_id": used}, wait=0.3)
+    assert (answer.status_code, answer.json()["state"]) == (202, "accepted")
+    await say("accepted", "done")
+    await api.until(told)
