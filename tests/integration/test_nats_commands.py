@@ -20,10 +20,10 @@ from nats.errors import NoRespondersError
 
 from services.shared import subjects
 from services.shared.bus import Bus
-from services.shared.commands import parse_command
+from services.shared.commands import CommandReply, parse_command
 from services.shared.repeats import CarriedOut, identity
 from services.shared.verbs import ASKED, VERBS
-from services.trader.inbox import Inbox
+from services.trader.inbox import Inbox, StoredCommand
 from tests.desk_process import DeskProcess, desk, listening
 
 pytestmark = [pytest.mark.xdist_group("desk"), pytest.mark.timeout(300)]
@@ -299,6 +299,35 @@ async def test_a_plain_copy_of_a_repeat_blocks_nothing(connect: Any, trader_id: 
     await operator.store(subjects.command(trader_id, "stop"), pause)
     assert await asyncio.wait_for(heard.get(), 10) == "stop"
     assert heard.empty()
+    await inbox.close()
+
+
+async def test_a_request_does_not_wait_for_the_one_before_it(connect: Any, trader_id: str) -> None:
+    bus: Bus = await connect("trader")
+    operator: Bus = await connect("operator")
+    inbox = Inbox(bus, trader_id, CarriedOut(), commands_seq=0, signals_seq=0)
+    await inbox.open()
+    await bus.client.flush()
+    reading = asyncio.create_task(inbox.run())
+    asking = [
+        asyncio.create_task(operator.request(subjects.control(trader_id, "pause"), data, timeout=10))
+        for data in (b'{"command_id": "a"}', b'{"command_id": "b"}')
+    ]
+    async with asyncio.timeout(10):
+        taken: list[StoredCommand] = []
+        while len(taken) < 2:  # both are stored before either is answered
+            await inbox.wait()
+            found = inbox.take()
+            if isinstance(found, StoredCommand):
+                taken.append(found)
+                assert not any(request.done() for request in asking)
+    for command in reversed(taken):
+        reply = CommandReply(status="accepted", command_id=command.command_id, reason=f"at {command.seq}")
+        inbox.carried_out(command, reply)
+    answers = [CommandReply.model_validate_json(await request) for request in asking]
+    assert [answer.command_id for answer in answers] == ["a", "b"]
+    assert {answer.reason for answer in answers} == {f"at {command.seq}" for command in taken}
+    reading.cancel()
     await inbox.close()
 
 
