@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -59,15 +59,17 @@ class Outcomes:
         self._changed = asyncio.Condition()
 
     async def hear(self, told: Told) -> None:
-        """Take in an outcome; a repeat of a state changes nothing. What was refused and is then taken on
+        """Take in an outcome; a repeat changes nothing. What has ended and is then answered under its id again
         begins anew."""
         outcome = told.outcome
         history = self._told.setdefault(outcome.command_id, [])
-        if outcome.state == "accepted":
-            history[:] = [known for known in history if not _refused(known, outcome.verb)]
-        known_as = [(known.outcome.verb, known.outcome.state) for known in history]
-        if (outcome.verb, outcome.state) not in known_as:
-            history.append(told)
+        if told not in history:
+            course = [known for known in history if known.outcome.verb == outcome.verb]
+            states = [known.outcome.state for known in course]
+            if begins_anew(states, outcome.state):
+                history[:] = [known for known in history if known not in course]
+            if outcome.state not in states or begins_anew(states, outcome.state):
+                history.append(told)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         async with self._changed:
@@ -94,8 +96,9 @@ class Outcomes:
         return found()
 
 
-def _refused(told: Told, verb: str) -> bool:
-    return told.outcome.verb == verb and told.outcome.state == "rejected"
+def begins_anew(states: Sequence[str], state: str) -> bool:
+    """Whether `state`, said after `states` of one verb and id, is of another command that was given that id."""
+    return state in ("accepted", "rejected") and not LAST_STATES.isdisjoint(states)
 
 
 class Ear(Protocol):

@@ -23,6 +23,7 @@ from services.api.problems import CommandFailed, CommandRefused, NobodyAnswered
 from services.shared import subjects
 from services.shared.commands import Command, CommandReply, Deploy, Deployment, LimitsReply, LimitsRequest
 from services.shared.errors import BusError, NoAnswer, NotStored
+from services.shared.repeats import REPEAT
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +70,14 @@ class Verbs:
         first = await self._ask(trader, command.verb, data, command_id)
         # A deploy is answered when it is taken on: its run is then written down and lasts for hours.
         enough = LAST_STATES | {"accepted"} if isinstance(command, Deploy) else LAST_STATES
-        refused = [said for said in before if said.outcome.state == "rejected"]  # and now taken on
+        # What was said under this id before is of another command, unless this one only repeats it.
+        stale = [] if first.reason.startswith(REPEAT) else before
         told = await self._line.outcomes.wait(
-            command_id, command.verb, lambda said: said.outcome.state in enough and said not in refused, wait
+            command_id, command.verb, lambda said: said.outcome.state in enough and said not in stale, wait
         )
         if told is None:
             heard = self._line.outcomes.history(command_id, command.verb)
-            told = next((said for said in reversed(heard) if said not in refused), None)
+            told = next((said for said in reversed(heard) if said not in stale), None)
         return _progress(command_id, command.verb, first, told)
 
     async def _ask(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:

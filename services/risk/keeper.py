@@ -62,6 +62,7 @@ class Places:
         remembered."""
         if run_id not in self.runs:
             self.runs.append(run_id)
+            self.carried_out.run_began()
         for old in self.runs[:-_RUNS_KEPT]:
             self.seqs.pop(old, None)
         del self.runs[:-_RUNS_KEPT]

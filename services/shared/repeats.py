@@ -2,7 +2,8 @@
 
 NATS is not asked to tell repeats (it goes by the id alone, and would drop a stop that bears the id of a
 deploy): every command is stored, and whoever carries it out remembers here what it has carried out. One that
-was refused did nothing, so it is not remembered. Keeping the memory over restarts is its owner's.
+was refused did nothing, so it is not remembered; nor is a stop any more once another run has begun. Keeping
+the memory over restarts is its owner's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from collections.abc import Mapping
 
 from services.shared.commands import AnyCommand, LimitsRequest
 
+REPEAT = "a repeat of "
+"""How the reason of an answer begins when nothing was done again."""
 _REMEMBERED = 128
+_LOWER_RISK = ("pause", "stop", "halt")
 _NO_CONTENT = {"version", "command_id", "by", "reason", "expires"}
 
 
@@ -26,7 +30,7 @@ def identity(verb: str, command: AnyCommand | LimitsRequest) -> str:
         return ""
     content = command.model_dump(mode="json", exclude=_NO_CONTENT)
     asked = json.dumps([verb, command.command_id, content], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()[:24]
+    return f"{verb} {hashlib.sha256(asked.encode()).hexdigest()[:24]}"
 
 
 class CarriedOut:
@@ -42,6 +46,15 @@ class CarriedOut:
         self._places.setdefault(identity, place)
         while len(self._places) > _REMEMBERED:
             del self._places[next(iter(self._places))]
+
+    def run_began(self) -> None:
+        """What only lowered the risk of runs before is no first any more: whoever stops this run under an id
+        that stopped another means this one, and a late repeat of a stop does less harm than a lost one."""
+        self._places = {
+            identity: place
+            for identity, place in self._places.items()
+            if identity.partition(" ")[0] not in _LOWER_RISK
+        }
 
     def place(self, identity: str) -> int | None:
         """Where a command that was carried out is stored, or None for one that is no repeat."""

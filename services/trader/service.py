@@ -21,7 +21,7 @@ from services.shared.commands import CommandReply
 from services.shared.errors import BusError, Conflict
 from services.shared.events import Reason
 from services.shared.outbox import Outbox
-from services.shared.repeats import CarriedOut
+from services.shared.repeats import REPEAT, CarriedOut
 from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
 from services.trader.between_runs import BetweenRuns, Situation
@@ -356,7 +356,7 @@ class Trader:
     def _repeated(self, taken: StoredCommand) -> CommandReply:
         """Nothing is done for a repeat, and nothing said but to whoever asked."""
         place = self._repeats.place(taken.identity)
-        reason = f"a repeat of COMMANDS:{place}: nothing was done again"
+        reason = f"{REPEAT}COMMANDS:{place}: nothing was done again"
         return CommandReply(status="accepted", command_id=taken.command_id, reason=reason)
 
     async def _command_run(self, run: Run, taken: StoredCommand) -> CommandReply:
@@ -386,6 +386,7 @@ class Trader:
         decision = await self._between.decide(taken, self._situation(), _now())
         if decision.run is not None:
             self._run = decision.run
+            self._repeats.run_began()
         if decision.latch is not None:
             self._latch = decision.latch
         if decision.clears_latch:

@@ -158,6 +158,15 @@ async def test_a_stop_that_was_refused_is_carried_out_once_there_is_something_to
     await asker.until_said(used, "stop", "done")
 
 
+async def test_a_stop_under_the_id_that_stopped_an_earlier_run_stops_this_one(asker: Asker) -> None:
+    stop = {"command_id": new_id()}
+    for _ in range(2):
+        await asker.deployed()
+        answer = await asker.req("stop", stop)
+        assert (answer["status"], answer["reason"]) == ("accepted", "")
+        asker.running.until(lambda: asker.running.status()["phase"] == "STOPPED", 30, "the run is stopped")
+
+
 async def test_a_repeat_does_nothing_and_is_answered_as_the_first_was(asker: Asker) -> None:
     await asker.deployed()
     used = new_id()

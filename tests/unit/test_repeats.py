@@ -15,6 +15,8 @@ from services.shared.commands import (
 from services.shared.errors import InvalidInput
 from services.shared.repeats import CarriedOut, identity
 
+STOPS = ("pause", "stop", "halt")
+
 
 def known_as(verb: str, data: str) -> str:
     command: AnyCommand | LimitsRequest
@@ -115,3 +117,14 @@ def test_ignored_fields_are_noted_behind_the_reason() -> None:
     assert noting_ignored("late", ()) == "late"
     assert noting_ignored("", ("a", "b")) == "ignored unknown fields: a, b"
     assert noting_ignored("late", ("a",)) == "late; ignored unknown fields: a"
+
+
+def test_a_stop_of_an_earlier_run_is_none_of_this_one_but_a_deploy_or_reset_stays_done() -> None:
+    commands = {
+        verb: known_as(verb, '{"command_id": "a", "reason": "x"}') for verb in ("deploy", "reset", *STOPS)
+    }
+    done = CarriedOut()
+    for place, known in enumerate(commands.values(), 1):
+        done.note(known, place)
+    done.run_began()
+    assert {verb for verb, known in commands.items() if known in done} == {"deploy", "reset"}

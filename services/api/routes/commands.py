@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
@@ -15,7 +16,7 @@ from services.api.answers.commands import (
 )
 from services.api.desk import Desk
 from services.api.door import GIVEN
-from services.api.line import LAST_STATES
+from services.api.line import LAST_STATES, begins_anew
 from services.api.params import CommandPath, DeskParts, Trader, Wait
 from services.api.problems import (
     BusAway,
@@ -32,6 +33,9 @@ from services.api.queries import command as read_command
 from services.api.verbs import Progress, ignored_fields
 from services.shared.commands import Command, Deploy, Halt, Pause, Reset, Resume, Signal, Stop
 from services.shared.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from services.api.ledger import Record
 
 router = APIRouter(tags=["commands"])
 
@@ -242,12 +246,14 @@ async def signal(
     return SignalAnswer(status="stored", id=signal.id, place=place)
 
 
-def _since_refused(steps: list[CommandStep]) -> list[CommandStep]:
-    """The steps since a command was taken on that had been refused before."""
-    states = [step.state for step in steps]
-    if "rejected" in states and "accepted" in states[states.index("rejected") :]:
-        return steps[states.index("rejected") + 1 :]
-    return steps
+def _last_course(said: Sequence[Record]) -> list[Record]:
+    """What was said of the last command that had the id, of all that was said, oldest first."""
+    course: list[Record] = []
+    for row in said:
+        if begins_anew([earlier["state"] for earlier in course], row["state"]):
+            course = []
+        course.append(row)
+    return course
 
 
 @router.get(
@@ -276,16 +282,15 @@ async def command_history(desk: DeskParts, command_id: CommandPath) -> CommandHi
         if stored is not None and stored["verb"] == (verb or stored["verb"]):
             verb, trader = stored["verb"], stored["trader"]
             steps = {"stored": CommandStep(state="stored", reason="", time=stored["received"]), **steps}
-        for row in said:
-            verb, trader = verb or row["verb"], row["trader"]
-            if row["verb"] != verb:
-                continue
+        verb = verb or (said[-1]["verb"] if said else "")
+        for row in _last_course([row for row in said if row["verb"] == verb]):
+            trader = row["trader"]
             steps.setdefault(
                 row["state"], CommandStep(state=row["state"], reason=row["reason"], time=row["recorded"])
             )
     if not steps:
         raise NothingThere("no such command, or it is not recorded yet")
-    order = _since_refused(sorted(steps.values(), key=lambda step: step.time))
+    order = sorted(steps.values(), key=lambda step: step.time)
     last = next((step for step in order if step.state in LAST_STATES), order[-1])
     return CommandHistory(
         command_id=command_id,
