@@ -346,6 +346,10 @@ class Heartbeat:
 HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
 
 
+WAITS_FOR_FILE = "waits for a file"
+"""How the `reason` of a deployment begins that cannot go on before a file of it can be read again."""
+
+
 class Deployment(BaseModel):
     """The value of bucket `deployments` under the trader's id: desired and actual state, and the wall
     clock's facts, which no event carries."""
