@@ -100,6 +100,7 @@ class BetweenRuns:
                 mode="live" if settings.speed else "lockstep",
                 strategies=settings.data_dir / "strategies",
                 rates=settings.data_dir / "rates",
+                bar_seconds=settings.bar_seconds,
             )
             outlook = await asyncio.to_thread(size_outlook, plan)
         except InvalidInput as error:
@@ -113,6 +114,7 @@ class BetweenRuns:
             journal=Journal(settings.trader, run_id),
             feed=settings.feed,
             speed=settings.speed,
+            bar_seconds=settings.bar_seconds,
             deployment_time=now,
         )
         messages = run.start(now)

@@ -345,6 +345,7 @@ def test_a_port_asked_for_that_is_taken_is_refused(tmp_path: Path) -> None:
         (("stop", "--mode", "soon"), exit_codes.USAGE),
         (("deploy", "--risk-per-trade", "none"), exit_codes.USAGE),
         (("up", "--feed", "replay:none.csv"), exit_codes.USAGE),
+        (("up", "--bar", "7m"), exit_codes.USAGE),
         (("up", "--broker", "saxo"), exit_codes.USAGE),
         (("nonsense",), exit_codes.USAGE),
     ],
