@@ -133,14 +133,15 @@ def _clock(data: DataDir) -> Finding:
 
 def _alert_channels(data: DataDir) -> Finding:
     path = data.secret(ALERT_URLS)
-    cure = f"write Apprise URLs, one a line (mailto://…), into {path}"
+    cure = f"write Apprise URLs, one a line (mailto://…), into {path}, then desk alerts test"
     try:
         known = channels(read_urls(path))
     except (InvalidInput, ImportError) as error:
         return Finding("alerts", "failed", str(error), cure)
     if not known:
         return Finding("alerts", "note", "no channel: alerts are only shown and recorded", cure)
-    return Finding("alerts", "ok", f"{len(known)} channel{'s' if len(known) > 1 else ''}")
+    plural = "s" if len(known) > 1 else ""
+    return Finding("alerts", "ok", f"{len(known)} channel{plural}; desk alerts test sends one through each")
 
 
 def check_desk(data: DataDir) -> Iterator[Finding]:

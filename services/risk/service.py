@@ -269,7 +269,7 @@ class RiskService:
                 "WARNING" if failing else "INFO",
                 "alert_channel",
                 text,
-                "Check its URL, password and network: `python -m services.risk test-alerts`.",
+                "Check its URL, password and network: `desk alerts test` tries it.",
             ),
             of_run=False,
         )

@@ -156,3 +156,6 @@ def test_a_stop_while_the_strategy_file_is_gone_is_taken_on_and_done_when_it_is_
         assert {"accepted", "blocked", "flat", "done"} <= {step["state"] for step in life["steps"]}
         running.until(lambda: bool(alerts(running, "files_back")), 30, "the second alert is recorded")
         assert len(alerts(running, "files_missing")) == 1
+        listed = running.cli("alerts", "--severity", "critical").stdout
+        assert "files_missing" in listed
+        assert "files_back" not in listed

@@ -340,6 +340,7 @@ def test_a_port_asked_for_that_is_taken_is_refused(tmp_path: Path) -> None:
         (("token",), exit_codes.NOT_RUNNING),
         (("stop",), exit_codes.NOT_RUNNING),
         (("trades",), exit_codes.NOT_RUNNING),
+        (("alerts",), exit_codes.NOT_RUNNING),
         (("down",), exit_codes.NOT_RUNNING),
         (("reset",), exit_codes.USAGE),
         (("stop", "--mode", "soon"), exit_codes.USAGE),
