@@ -121,8 +121,9 @@ async def test_a_replay_waits_for_its_price_file_and_ends_as_if_nothing_had_happ
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("verb", "phase"), [("stop", "STOPPED"), ("halt", "HALTED")])
 def test_a_stop_while_the_strategy_file_is_gone_is_taken_on_and_done_when_it_is_back(
-    tmp_path: Path,
+    tmp_path: Path, verb: str, phase: str
 ) -> None:
     source = tmp_path / "holder.py"
     source.write_text(HOLDER)
@@ -133,24 +134,24 @@ def test_a_stop_while_the_strategy_file_is_gone_is_taken_on_and_done_when_it_is_
         restart_trader(running)
         assert until_waiting(running, "holder.py")["holding"] == "open"
 
-        asked = running.cli("stop", "--wait", "1", "--json", check=False)
+        asked = running.cli(verb, "--wait", "1", "--json", check=False)
         assert asked.returncode == exit_codes.UNDER_WAY
         answer = json.loads(asked.stdout)
         assert answer["state"] == "blocked"
         assert "holder.py" in answer["reason"]
         status = running.status()
         assert (status["phase"], status["holding"]) == ("MONITORING", "open")
-        assert "stop will be carried out" in status["reason"]
+        assert f"{verb} will be carried out" in status["reason"]
         running.until(lambda: bool(alerts(running, "files_missing")), 30, "the alert is recorded")
 
         # Neither the stop nor that the alert was raised is forgotten.
         restart_trader(running)
-        assert "stop will be carried out" in until_waiting(running, "holder.py")["reason"]
+        assert f"{verb} will be carried out" in until_waiting(running, "holder.py")["reason"]
         assert "! deployment    waits for a file" in running.cli("doctor").stdout
         shutil.copyfile(source, running.folder / "strategies" / "holder.py")
 
         ended = running.until_finished(60)
-        assert (ended["phase"], ended["holding"]) == ("STOPPED", "flat")
+        assert (ended["phase"], ended["holding"]) == (phase, "flat")
         life = running.get(f"/api/commands/{answer['command_id']}")
         assert (life["state"], life["final"]) == ("done", True)
         assert {"accepted", "blocked", "flat", "done"} <= {step["state"] for step in life["steps"]}
