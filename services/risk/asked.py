@@ -78,7 +78,9 @@ class Asked(Watch):
         )
         return self._taken()
 
-    def change_limits(self, values: Mapping[str, str], *, by: str, reason: str) -> Answer:
+    def change_limits(
+        self, values: Mapping[str, str], *, by: str, reason: str, command_id: str | None = None
+    ) -> Answer:
         """Change limits. Raises InvalidInput for what is no limit, Refused for loosening while deployed."""
         state = self.state
         new = parse(values, state.limits)
@@ -100,6 +102,7 @@ class Asked(Watch):
                 reason=reason,
                 old={name: text_of(getattr(old, name)) for name in found},
                 new={name: text_of(getattr(new, name)) for name in found},
+                command_id=command_id,
             )
         )
         return self._taken()

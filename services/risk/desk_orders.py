@@ -82,7 +82,7 @@ class DeskOrders:
         else:
             command_id = asked.command_id or str(uuid4())
             try:
-                told = await self._change_limits(asked)
+                told = await self._change_limits(asked, command_id)
             except (InvalidInput, Refused, BusError) as error:
                 reply = self._limits_reply(command_id, why_not=str(error))
             else:
@@ -98,12 +98,14 @@ class DeskOrders:
             limits=self._keeper.guard.state.limits.as_text(),
         )
 
-    async def _change_limits(self, asked: LimitsRequest) -> str:
+    async def _change_limits(self, asked: LimitsRequest, command_id: str) -> str:
         """Change what is named, once; returns what there is to say. Raises InvalidInput, Refused, BusError."""
         keeper, known_as = self._keeper, identity("limits", asked)
         if known_as in keeper.places.carried_out:
             return "a repeat: nothing was changed again"
-        answer = keeper.guard.change_limits(asked.values, by=asked.by or "somebody", reason=asked.reason)
+        answer = keeper.guard.change_limits(
+            asked.values, by=asked.by or "somebody", reason=asked.reason, command_id=command_id
+        )
         keeper.places.carried_out.note(known_as, 0)
         keeper.change()
         if answer.events:

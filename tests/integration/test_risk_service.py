@@ -415,12 +415,14 @@ async def test_limits_tighten_while_deployed_loosen_only_after_and_every_change_
     await wired.guard.start()
     assert (await wired.change({})).limits["drawdown"] == "2500"
     await wired.ask(wired.next(status("STOPPED")))
-    assert (await wired.change({"drawdown": "2600"})).status == "accepted"
+    raised = await wired.change({"drawdown": "2600"})
+    assert raised.status == "accepted"
     found_events = await until(lambda: wired.stored(subjects.event("limits", wired.trader)))
     bodies = [decode(data).body for data in found_events]
-    assert [(b.old, b.new, b.by, b.reason) for b in bodies if isinstance(b, LimitsChanged)] == [
-        ({"drawdown": "3000"}, {"drawdown": "2500"}, "ann", "careful"),
-        ({"drawdown": "2500"}, {"drawdown": "2600"}, "ann", "test"),
+    told = [(b.old, b.new, b.by, b.reason, b.command_id) for b in bodies if isinstance(b, LimitsChanged)]
+    assert told == [
+        ({"drawdown": "3000"}, {"drawdown": "2500"}, "ann", "careful", tighter.command_id),
+        ({"drawdown": "2500"}, {"drawdown": "2600"}, "ann", "test", raised.command_id),
     ]
 
 
