@@ -104,7 +104,9 @@ class Intake(Generic[ItemT]):
                 break
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), _HEARTBEAT if began is None else _FILL_WITHIN)
+                # Not wait_for: Python 3.11's loses a cancellation that comes in the very moment of a message.
+                async with asyncio.timeout(_HEARTBEAT if began is None else _FILL_WITHIN):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
         taken, self._came = self._came, []

@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 
 from services.recorder import measures
 from services.shared import subjects
-from services.shared.bus import Bus
+from services.shared.bus import Bus, told_to_leave
 from services.shared.errors import BusError, StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class Retention:
     async def run(self) -> None:
         """Purge for ever; what fails is tried again later."""
         await asyncio.sleep(_SOON)
-        while True:
+        while not told_to_leave():
             for stream in POSITIONS:
                 try:
                     await self.purge(stream)

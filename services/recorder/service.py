@@ -20,7 +20,7 @@ from services.recorder.retention import Retention
 from services.recorder.settings import RecorderSettings
 from services.recorder.writer import Delivery, Writer, Written
 from services.shared import subjects
-from services.shared.bus import Bus
+from services.shared.bus import Bus, told_to_leave
 from services.shared.errors import StorageUnavailable
 from services.shared.service import Health, beat, load_settings, read_secret, run_service
 
@@ -73,7 +73,7 @@ class Recorder:
         written: list[Delivery] = []
         try:
             await intake.open()
-            while True:
+            while not told_to_leave():
                 if not intake.full:
                     await intake.acknowledge(written)
                     written = []
@@ -126,7 +126,7 @@ class Recorder:
 
     async def _look(self, writer: Writer) -> None:
         """Ask the streams how far behind the recorder is, and the database whether it is there."""
-        while True:
+        while not told_to_leave():
             try:
                 await writer.traders()
                 self._away.pop(_LOOK, None)

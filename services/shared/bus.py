@@ -120,8 +120,9 @@ class Bus:
         """Flush and leave; never raises."""
         if self._watchdog:
             self._watchdog.cancel()
-        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._client.drain(), 3)
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(3):
+                await self._client.drain()
         with contextlib.suppress(NatsError, OSError):
             await self._client.close()
 

@@ -139,7 +139,8 @@ class Inbox:
         """Answer no more."""
         if self._service is not None:
             with contextlib.suppress(NatsError, OSError, TimeoutError):
-                await asyncio.wait_for(self._service.stop(), 1)
+                async with asyncio.timeout(1):
+                    await self._service.stop()
         for task in self._answering:
             task.cancel()
 
@@ -176,7 +177,8 @@ class Inbox:
                     log.warning("commands_unreadable", detail=str(error))
             retries = (0.0,)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), _LOOK_EVERY)
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._heard.wait()
                 # A plain copy comes before its twin is on disk.
                 retries = _RETRIES
 
@@ -264,7 +266,8 @@ class Inbox:
                 subjects.command(self._trader, verb), stored.model_dump_json(exclude_none=True).encode()
             )
             self._heard.set()
-            reply = await asyncio.wait_for(future, _ANSWER_WITHIN)
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                reply = await future
         except NotStored as error:
             return CommandReply(status="rejected", command_id=command_id, reason=str(error))
         except TimeoutError:

@@ -113,7 +113,8 @@ class Keeper:
     async def drained_within(self, seconds: float) -> bool:
         """Whether everything said so far is stored by then."""
         try:
-            await asyncio.wait_for(self.outbox.drained(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.outbox.drained()
         except TimeoutError:
             return False
         return True

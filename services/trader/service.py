@@ -120,7 +120,8 @@ class Trader:
         run = await waiting.look()
         if run is None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._inbox.wait(), LOOK_EVERY)
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._inbox.wait()
             await self._show()
             return
         self._run, self._waiting = run, None
@@ -172,7 +173,8 @@ class Trader:
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._inbox.wait(), min(left, 1.0))
+                async with asyncio.timeout(min(left, 1.0)):
+                    await self._inbox.wait()
             await self._show()
 
     async def _apply(self, run: Run, given: Input | None) -> None:
