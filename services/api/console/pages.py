@@ -1,0 +1,40 @@
+"""NiceGUI put together: one application with the console's pages and the data that their charts fetch.
+
+Importing this imports NiceGUI. What a page shows is its own module's business, what surrounds it `frame`'s.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from nicegui import core, ui
+
+from services.api.console import overview
+from services.api.console.feed import Feed
+from services.api.console.frame import Frame
+from services.api.desk import Desk
+
+_RECONNECT_WITHIN = 5.0
+"""Seconds for which a page that lost its connection is kept, to go on where it was."""
+
+
+def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
+    """The console's application; to be called once in a process, since NiceGUI is one for all of it."""
+    application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    frame = Frame(desk, feed, channels)
+    overview.add(application, frame, desk)
+    core.app.config.socket_io_js_transports = ["websocket"]
+    ui.run_with(
+        application,
+        title="tradedesk",
+        favicon=None,
+        dark=None,
+        language="en-US",
+        binding_refresh_interval=None,
+        reconnect_timeout=_RECONNECT_WITHIN,
+        message_history_length=200,
+        gzip_middleware_factory=None,  # loopback is quick, and pages get their nonce on the way out
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    core.sio.eio.transports = ["websocket"]
+    return application
