@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query
 from nicegui import ui
 
 from services.api.console.curves import RANGES, equity_curve, price_curve
+from services.api.console.entrance import ASSETS_PATH
 from services.api.console.frame import Frame, live
 from services.api.console.wording import TILES, tile_help
 from services.api.dashboard import chosen_run, status_or_none
@@ -63,6 +64,7 @@ def _moment(milliseconds: int | None) -> datetime | None:
 
 
 def _content() -> None:
+    ui.add_head_html(f'<script src="{ASSETS_PATH}charts.js" defer></script>')
     ui.html(_FIRST_STEPS, sanitize=False, tag="section").props(
         'data-first-steps hidden aria-label="First steps"'
     ).classes("desk-panel desk-first")
@@ -112,11 +114,18 @@ _PRICE_HEAD = (
     "</span>"
 )
 _ALERTS = '<h2>Last alerts</h2><ul class="desk-alert-list" data-alerts><li class="desk-minor">none</li></ul>'
+_NUMBERS = ("Amount", "Entry", "Exit", "PnL", "R")
+
+
+def _of_number(column: str) -> str:
+    return ' class="desk-number"' if column in _NUMBERS else ""
+
+
 _COLUMNS = ("Closed (UTC)", "Instrument", "Side", "Amount", "Entry", "Exit", "PnL", "R", "Exit by")
 _TRADES = (
     '<h2>Last trades</h2><div class="desk-scroll" tabindex="0" role="region" aria-label="Last trades">'
     "<table><thead><tr>"
-    + "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
+    + "".join(f'<th scope="col"{_of_number(name)}>{name}</th>' for name in _COLUMNS)
     + '</tr></thead><tbody data-trades><tr><td colspan="9" class="desk-minor">none yet</td></tr></tbody></table></div>'
 )
 

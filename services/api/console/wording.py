@@ -19,6 +19,7 @@ TILES: tuple[tuple[str, str], ...] = (
     ("win_rate", "Win rate"),
     ("profit_factor", "Profit factor"),
     ("expectancy_r", "Expectancy"),
+    ("expectancy_r_error", "its std error"),
     ("total_return", "Return"),
     ("max_drawdown", "Max drawdown"),
     ("sharpe", "Sharpe"),
@@ -26,6 +27,7 @@ TILES: tuple[tuple[str, str], ...] = (
     ("average_loss", "Average loss"),
     ("streak", "Streak"),
     ("exposure", "Exposure"),
+    ("payoff", "Payoff"),
     ("days", "Trading days"),
 )
 """The statistics shown as tiles, and their labels."""
@@ -91,7 +93,9 @@ _TILE_TEXTS: dict[str, Callable[[Statistics], str]] = {
     "trades": lambda known: f"{known.trades:,}",
     "win_rate": lambda known: percent(known.win_rate),
     "profit_factor": lambda known: number(known.profit_factor),
-    "expectancy_r": lambda known: _in_r(known.expectancy_r, known.expectancy_r_error),
+    "expectancy_r": lambda known: _in_r(known.expectancy_r, signed=True),
+    "expectancy_r_error": lambda known: _in_r(known.expectancy_r_error),
+    "payoff": lambda known: number(known.payoff),
     "total_return": lambda known: percent(known.total_return, 2, signed=True),
     "max_drawdown": lambda known: money(known.max_drawdown),
     "sharpe": lambda known: number(known.sharpe),
@@ -103,11 +107,8 @@ _TILE_TEXTS: dict[str, Callable[[Statistics], str]] = {
 }
 
 
-def _in_r(mean: float | None, error: float | None) -> str:
-    if mean is None:
-        return UNKNOWN
-    around = "" if error is None else f" ± {error:.2f}"
-    return f"{number(mean, 2, signed=True)}{around} R"
+def _in_r(value: float | None, *, signed: bool = False) -> str:
+    return UNKNOWN if value is None else f"{number(value, 2, signed=signed)} R"
 
 
 def tile_texts(known: Statistics | None) -> dict[str, str]:
@@ -128,6 +129,7 @@ def trade(row: TradeRow) -> dict[str, Any]:
         "seq": row.seq,
         "at": milliseconds(row.trade_time),
         "balance": float(row.equity),
+        "pnl": float(row.pnl),
         "cells": [
             moment(row.trade_time),
             row.instrument,
