@@ -97,7 +97,7 @@ class Entrance:
             return
         console = self._loaded()
         if console is None:
-            await _plain_page(STARTING, 503)(scope, receive, send)
+            await _plain_page(STARTING)(scope, receive, send)
             return
         await _Page(send).carry(console, {**scope, PERSON: person}, receive)
 

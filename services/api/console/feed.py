@@ -21,8 +21,8 @@ from services.shared.errors import BusError, StorageUnavailable
 log = structlog.get_logger(__name__)
 
 Message = dict[str, Any]
-Tell = Callable[[str, Message], Awaitable[None]]
-"""Sends a message to one page, by its id."""
+Tell = Callable[[str, Message], Awaitable[bool]]
+"""Sends a message to one page, by its socket's id; False when it is gone."""
 
 EVERY = 1.0
 _SOON = 0.15
@@ -32,7 +32,8 @@ _URGENT = ("trade.>", "status.*", "alert.*", "outcome.*")
 
 
 class Feed:
-    """Pages are added and removed by id; `run` tells them. Made before the desk's line runs."""
+    """Pages are added by their socket's id and told by `run` until they are gone. Made before the desk's
+    line runs."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -63,10 +64,6 @@ class Feed:
         if first:
             await self._look()
         await tell(page, self._seen.whole())
-
-    def remove(self, page: str) -> None:
-        """A page that is gone."""
-        self._pages.pop(page, None)
 
     async def run(self) -> None:
         """Look and tell, for ever."""
@@ -100,4 +97,5 @@ class Feed:
 
     async def _tell(self, message: Message) -> None:
         for page, tell in list(self._pages.items()):
-            await tell(page, message)
+            if not await tell(page, message):
+                self._pages.pop(page, None)

@@ -6,15 +6,15 @@ where each goes (`data-live`) and what colours it (`data-mark`). Deploying and s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 
 from fastapi import Request
-from nicegui import Client, core, ui
+from nicegui import ui
 
 from services.api.console.deploy_dialog import DeployDialog
 from services.api.console.entrance import ASSETS_PATH, PERSON
-from services.api.console.feed import Feed, Message
+from services.api.console.feed import Feed
 from services.api.console.sessions import Person
 from services.api.console.stop_dialog import StopDialog
 from services.api.desk import Desk
@@ -27,6 +27,7 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/alerts", "Alerts"),
     ("/settings", "Settings"),
 )
+Content = Callable[[], Awaitable[None] | None]
 _HEAD = (
     f'<link rel="icon" href="{ASSETS_PATH}desk.svg"><link rel="stylesheet" href="{ASSETS_PATH}desk.css">'
     f'<script src="{ASSETS_PATH}desk.js" defer></script>'
@@ -47,30 +48,18 @@ class Frame:
         self._feed = feed
         self._channels = channels
 
-    def add(self, path: str, title: str, content: Callable[[], None]) -> None:
+    def add(self, path: str, title: str, content: Content) -> None:
         """Have `content` built whenever somebody opens `path`."""
 
-        async def show(request: Request, client: Client) -> None:
+        async def show(request: Request) -> None:
             person: Person = request.scope[PERSON]
             self._build(path, title, person)
             with ui.element("div").classes("desk-page"):
-                content()
-            self._join(client)
+                made = content()
+                if made is not None:
+                    await made
 
         ui.page(path, title=f"{title} · {self._desk.trader} · tradedesk")(show)
-
-    def _join(self, client: Client) -> None:
-        page = client.id
-
-        async def tell(to: str, message: Message) -> None:
-            await core.sio.emit("desk", message, room=to)
-
-        async def come() -> None:
-            await self._feed.add(page, tell)
-
-        client.on_connect(come)
-        client.on_disconnect(lambda: self._feed.remove(page))
-        client.on_delete(lambda: self._feed.remove(page))
 
     def _build(self, path: str, title: str, person: Person) -> None:
         ui.add_head_html(_HEAD)

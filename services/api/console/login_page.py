@@ -12,6 +12,7 @@ _HEAD = (
 LOGIN = (
     _HEAD + "<title>Log in · tradedesk</title></head><body><main><h1>tradedesk</h1>"
     '<form method="post" action="/login" autocomplete="off">'
+    '<input name="username" value="desk" autocomplete="username" hidden>'
     '<label for="token">Token</label>'
     '<input id="token" name="token" type="password" required autofocus autocomplete="current-password"'
     ' spellcheck="false" aria-describedby="where problem">'

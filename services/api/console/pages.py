@@ -5,11 +5,13 @@ Importing this imports NiceGUI. What a page shows is its own module's business, 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from fastapi import FastAPI
 from nicegui import core, ui
 
-from services.api.console import overview
-from services.api.console.feed import Feed
+from services.api.console import overview, records
+from services.api.console.feed import Feed, Message
 from services.api.console.frame import Frame
 from services.api.desk import Desk
 
@@ -22,6 +24,7 @@ def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     frame = Frame(desk, feed, channels)
     overview.add(application, frame, desk)
+    records.add(frame, desk, channels)
     core.app.config.socket_io_js_transports = ["websocket"]
     ui.run_with(
         application,
@@ -37,4 +40,20 @@ def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
         show_welcome_message=False,
     )
     core.sio.eio.transports = ["websocket"]
+    core.sio.on("desk_here", _joining(feed))
     return application
+
+
+def _joining(feed: Feed) -> Callable[[str], Awaitable[None]]:
+    """A page's script says that it listens: what was told before that would have been lost."""
+
+    async def tell(socket: str, message: Message) -> bool:
+        if not core.sio.manager.is_connected(socket, "/"):
+            return False
+        await core.sio.emit("desk", message, room=socket)
+        return True
+
+    async def join(socket: str) -> None:
+        await feed.add(socket, tell)
+
+    return join

@@ -30,7 +30,17 @@ MODES: dict[StopMode, str] = {
     "graceful": "Graceful – no new trades; ends when the open trade ends",
     "freeze": "Freeze – stop now and leave the position to its stop at the broker",
 }
+_BECOMES: dict[StopMode, tuple[str, str]] = {
+    "flatten": ("Closes at market", "Cancels"),
+    "graceful": (
+        "Leaves open until its stop, its target or the strategy ends it",
+        "Leaves working for open trades",
+    ),
+    "freeze": ("Leaves open, with nobody managing it", "Leaves working at the broker"),
+}
+"""What each mode makes of positions and of working orders."""
 _LOOKED_AT = 50
+_RENEWED_EVERY = 1.0
 _ANSWERED_WITHIN = 0.2
 
 
@@ -58,6 +68,8 @@ class StopDialog:
                     .props("unelevated no-caps autofocus")
                     .classes("desk-stop")
                 )
+        self._again = ui.timer(_RENEWED_EVERY, self._renew, active=False)
+        self._dialog.on_value_change(lambda change: setattr(self._again, "active", bool(change.value)))
 
     async def open(self) -> None:
         """Show it at once; what will be closed follows as soon as it is read."""
@@ -66,9 +78,14 @@ class StopDialog:
         self._mode.set_value("flatten")
         self._confirm.enable()
         self._dialog.open()
-        self._closes.set_content(await self._what_is_open())
+        await self._renew()
 
-    async def _what_is_open(self) -> str:
+    async def _renew(self) -> None:
+        """What is open may change while somebody reads it."""
+        if self._dialog.value:
+            self._closes.set_content(await self._what_is_open(cast(StopMode, self._mode.value)))
+
+    async def _what_is_open(self, mode: StopMode) -> str:
         status, _ = await status_or_none(self._desk, self._desk.trader)
         try:
             async with self._desk.ledger.reading() as connection:
@@ -80,11 +97,15 @@ class StopDialog:
         except StorageUnavailable as error:
             return f"<p>What is open is not known here ({escape(str(error))}); the trader knows, and closes it.</p>"
         working = [order for order in found.orders if order.state == "accepted"]
-        lines = [f"<li>close: {escape(position(row))}</li>" for row in positions]
-        lines += [f"<li>cancel: {escape(_order(order))}</li>" for order in working]
+        held = [f"<li>{escape(position(row))}</li>" for row in positions]
+        orders = [f"<li>{escape(_order(order))}</li>" for order in working]
+        if held or orders:
+            return "".join(
+                f"<p>{words}</p><ul>{''.join(lines)}</ul>"
+                for words, lines in zip(_BECOMES[mode], (held, orders), strict=True)
+                if lines
+            )
         holding = "unknown" if status is None else status.holding
-        if lines:
-            return f"<p>Flatten will</p><ul>{''.join(lines)}</ul>"
         if holding == "flat":
             return "<p>No open position and no working order: stopping ends the run.</p>"
         return (

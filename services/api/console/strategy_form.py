@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_SPELT = {"atr": "ATR", "r": "R", "rsi": "RSI", "ema": "EMA"}
 FILE = Path(__file__).parent / "strategies.json"
 
 
@@ -33,7 +34,8 @@ class Parameter:
     @property
     def label(self) -> str:
         """Its name as words."""
-        return self.name.replace("_", " ").capitalize()
+        words = [_SPELT.get(word, word) for word in self.name.split("_")]
+        return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
     @property
     def range(self) -> str:

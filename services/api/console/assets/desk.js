@@ -142,6 +142,9 @@
     hooked = window.socket;
     hooked.onAny(() => { last = Date.now(); if (lost) look(); });
     hooked.on("desk", take);
+    const here = () => hooked.emit("desk_here");
+    hooked.on("connect", here);
+    if (hooked.connected) here();
     // NiceGUI reloads the page when connecting takes long, and would land on the browser's error page.
     hooked.io.timeout(false);
     hooked.io.reconnectionDelay(500);
