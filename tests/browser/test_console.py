@@ -164,3 +164,43 @@ def test_a_chosen_theme_stays(visit: Visit) -> None:
     expect(body).to_have_class(re.compile("body--dark"))
     visit.page.goto(visit.url + "/risk")
     expect(body).to_have_class(re.compile("body--dark"))
+
+
+def test_what_runs_already_cannot_be_started_again(visit: Visit) -> None:
+    visit.deploy()
+    visit.log_in("/trades")
+    visit.button("Deploy").click()
+    expect(visit.page.locator(".desk-check-list li[data-is=red]")).to_have_text(
+        re.compile("Already deployed")
+    )
+    expect(visit.button("Start on paper")).to_be_disabled()
+
+
+def test_a_silent_recorder_makes_the_figures_old(visit: Visit) -> None:
+    visit.deploy()
+    visit.log_in()
+    trouble = visit.page.locator("[data-trouble]")
+    expect(trouble).to_be_hidden()
+    assert visit.desk.kill("recorder", signal.SIGSTOP)
+    try:
+        expect(trouble).to_contain_text("recorder: not heard", timeout=PATIENCE)
+        expect(visit.page.locator("body")).to_have_class(re.compile("desk-doubtful"))
+    finally:
+        visit.desk.kill("recorder", signal.SIGCONT)
+    expect(trouble).to_be_hidden(timeout=PATIENCE)
+
+
+def test_two_tabs_see_the_same_stop(context: BrowserContext, visit: Visit) -> None:
+    visit.deploy()
+    visit.log_in()
+    other = context.new_page()
+    other.goto(visit.url + "/risk")
+    visit.button("Stop").click()
+    visit.page.get_by_text("Graceful").click()
+    visit.button("Stop now").click()
+    progress = other.locator("[data-stop]")
+    expect(progress).to_contain_text("Stop (graceful)", timeout=PATIENCE)
+    with visit.api() as api:
+        assert api.post("/api/stop", params={"wait": 20}).status_code == 200
+    expect(progress).to_contain_text("Stop (flatten)", timeout=PATIENCE)
+    expect(progress).to_have_attribute("data-is", "done", timeout=PATIENCE)

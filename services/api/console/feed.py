@@ -41,6 +41,7 @@ class Feed:
         self._seen = Picture()
         self._eager_until = 0.0
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()
         for subject in _URGENT:
             desk.line.listen(subject, self._hear)
 
@@ -86,14 +87,15 @@ class Feed:
                 await self._tell({**changes, "beat": True})
 
     async def _look(self) -> Message:
-        try:
-            picture = await look(self._desk, self._seen)
-        except (BusError, StorageUnavailable) as error:
-            log.info("feed_without_news", detail=str(error))
-            return {}
-        changes = picture.changes_since(self._seen)
-        self._seen = picture
-        return changes
+        async with self._looking:
+            try:
+                picture = await look(self._desk, self._seen)
+            except (BusError, StorageUnavailable) as error:
+                log.info("feed_without_news", detail=str(error))
+                return {}
+            changes = picture.changes_since(self._seen)
+            self._seen = picture
+            return changes
 
     async def _tell(self, message: Message) -> None:
         for page, tell in list(self._pages.items()):

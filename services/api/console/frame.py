@@ -102,6 +102,7 @@ _FIGURES = (
 _NOTES = (
     '<div class="desk-note desk-lost" data-lost role="alert" hidden></div>'
     '<div class="desk-note desk-trouble" data-trouble role="status" hidden></div>'
+    '<div class="desk-note desk-lost" data-standing role="status" hidden></div>'
     '<section class="desk-progress" data-stop aria-label="Stop under way" aria-live="polite" hidden></section>'
 )
 

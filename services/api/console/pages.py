@@ -14,6 +14,7 @@ from services.api.console import overview, records
 from services.api.console.feed import Feed, Message
 from services.api.console.frame import Frame
 from services.api.desk import Desk
+from services.api.problems import install
 
 _RECONNECT_WITHIN = 5.0
 """Seconds for which a page that lost its connection is kept, to go on where it was."""
@@ -22,6 +23,7 @@ _RECONNECT_WITHIN = 5.0
 def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
     """The console's application; to be called once in a process, since NiceGUI is one for all of it."""
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    install(application)
     frame = Frame(desk, feed, channels)
     overview.add(application, frame, desk)
     records.add(frame, desk, channels)

@@ -86,8 +86,9 @@ async def look(desk: Desk, before: Picture) -> Picture:
     """The desk now. What cannot be had keeps its last value, and `note` says so."""
     now = datetime.now(UTC)
     status, _ = await status_or_none(desk, desk.trader)
+    problems = health(desk).problems
     seen = Picture(
-        note="; ".join(health(desk).problems),
+        note="; ".join(problems),
         text=dict(before.text),
         mark=dict(before.mark),
         clock=before.clock,
@@ -111,7 +112,11 @@ async def look(desk: Desk, before: Picture) -> Picture:
         ):
             await _take_records(desk, connection, seen, status, now)
     except StorageUnavailable as error:
-        seen.note = seen.note or f"database: {error}"
+        if not any(problem.startswith("database") for problem in problems):
+            problems.append(f"database: {error}")
+            seen.note = "; ".join(problems)
+    # The guard's silence is worth a word, but makes no figure old.
+    seen.mark["doubtful"] = str(any(not problem.startswith("risk") for problem in problems)).lower()
     return seen
 
 
@@ -125,9 +130,15 @@ def _take_status(seen: Picture, status: StatusAnswer) -> None:
     moments = {"start": status.deployment_time, "end": status.expected_completion, "ended": ended}
     seen.clock = {name: None if at is None else wording.milliseconds(at) for name, at in moments.items()}
     strategy, instruments = status.settings.get("strategy"), status.settings.get("instruments", ())
+    seen.text["standing"] = _STANDING.get(status.phase, "").format(reason=status.reason)
     seen.text["running"] = f"{strategy} on {', '.join(instruments)}" if strategy else wording.UNKNOWN
 
 
+_STANDING = {
+    "HALTED": "Halted: {reason}. Nothing can be deployed until somebody resets it, with a reason.",
+    "FAILED": "Failed: {reason}",
+}
+"""What is said below the header of a phase that somebody has to do something about."""
 _UNDER_WAY = frozenset({"STARTING", "MONITORING", "STOPPING"})
 
 
@@ -141,9 +152,10 @@ async def _take_records(
     ]
     seen.stop = await last_stop(desk, connection, now)
     seen.first_steps = run is None and (status is None or status.run_id is None)
-    if run is None:
-        if not seen.text.get("equity"):
-            _take_standing(seen, None, None)
+    if run is None:  # nothing of it is recorded yet: an older run's figures are not its
+        seen.run, seen.trades, seen.positions = None, [], []
+        _take_standing(seen, None, None)
+        _take_position(seen)
         return
     if run.run_id != seen.run:
         seen.run, seen.last_point, seen.last_bar = run.run_id, None, None
@@ -191,7 +203,8 @@ def _take_standing(seen: Picture, run: Run | None, standing: Standing | None) ->
 
 def _take_position(seen: Picture) -> None:
     first = seen.positions[0] if seen.positions else None
-    seen.text["position"] = " | ".join(wording.position(row) for row in seen.positions) or "flat"
+    known = " | ".join(wording.position(row) for row in seen.positions)
+    seen.text["position"] = known or ("flat" if seen.run else wording.UNKNOWN)
     seen.mark["position"] = first.side if first else "flat"
     seen.position = (
         None

@@ -233,6 +233,11 @@
   }
 
   // --- what is new ---
+  const due = {};
+  function soon(name, draw) { // a drawing now and then: several messages may come in a second
+    due[name] ||= setTimeout(() => { due[name] = 0; draw(); }, 400);
+  }
+
   function hear(message) {
     if (!one("[data-chart=equity]")) return;
     if ("run" in message && message.run !== equity.run && equity.run !== undefined) { equity.run = message.run; loadEquity(); loadPrice(); return; }
@@ -251,8 +256,8 @@
       if (price.waiting) price.waiting.push(...message.bars);
       else appendBars(message.bars);
     }
-    if (equity.waiting === null && (message.points || message.trades)) drawEquity(false);
-    if (price.waiting === null && (message.bars || "position" in message)) drawPrice(false);
+    if (equity.waiting === null && (message.points || message.trades)) soon("equity", () => drawEquity(false));
+    if (price.waiting === null && (message.bars || "position" in message)) soon("price", () => drawPrice(false));
   }
 
   function begin() {

@@ -36,10 +36,15 @@
       if (mark !== undefined && node.dataset.is !== mark) node.dataset.is = mark;
     }
     if (state.mark.mode) document.body.dataset.mode = state.mark.mode;
+    document.body.classList.toggle("desk-doubtful", state.mark.doubtful === "true");
+    const standing = one("[data-standing]");
+    if (standing && standing.textContent !== (state.text.standing || "")) {
+      standing.textContent = state.text.standing;
+      standing.hidden = !state.text.standing;
+    }
     if ("note" in message) {
       const node = one("[data-trouble]");
       if (node) { node.textContent = state.note; node.hidden = !state.note; }
-      document.body.classList.toggle("desk-doubtful", Boolean(state.note));
     }
     if ("first_steps" in message) {
       const [steps, results] = [one("[data-first-steps]"), one("[data-results]")];
@@ -60,9 +65,18 @@
     return node;
   }
 
+  function emptyRow() {
+    const row = element("tr");
+    const cell = element("td", "none yet", "desk-minor");
+    cell.colSpan = 9;
+    row.append(cell);
+    return row;
+  }
+
   function showTrades(trades) {
     const body = one("[data-trades]");
-    if (!body || !trades.length) return;
+    if (!body) return;
+    if (!trades.length) return body.replaceChildren(emptyRow());
     body.replaceChildren(...trades.map((trade) => {
       const row = element("tr");
       row.dataset.trade = `${trade.run}-${trade.seq}`;
