@@ -123,6 +123,9 @@ async def test_the_socket_takes_our_own_pages_with_a_session_only(api: ApiProces
             return refused.response.status_code != 403
 
     assert await opens({"Cookie": cookie, "Origin": api.url})
+    polled = address.replace("ws", "http", 1).replace("websocket", "polling")
+    assert (await api.stranger.get(polled, headers={"Origin": api.url})).status_code == 400
+    assert (await api.stranger.get(polled, headers={"Origin": "https://evil.example"})).status_code == 401
     assert not await opens({"Origin": api.url})
     assert not await opens({"Cookie": cookie})
     for foreign in ("https://evil.example", "null", "http://127.0.0.1:1", api.url + ".evil.example"):

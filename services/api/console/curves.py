@@ -31,14 +31,15 @@ _BARS = (
     "select time, bid_open::float8, bid_close::float8, bid_low::float8, bid_high::float8 from bars"
     " where instrument = $1 and run_id = $2"
 )
+# By trader and time, as an index has them: by run and seq, a few trades would be looked for in all of a run.
 _MARKERS = (
-    "select trade_time, equity::float8 as balance, pnl::float8 as pnl, seq from trades where run_id = $1"
-    " and trade_time >= $2 and trade_time <= $3 order by seq desc limit $4"
+    "select trade_time, equity::float8 as balance, pnl::float8 as pnl, seq from trades where trader = $1"
+    " and run_id = $2 and trade_time >= $3 and trade_time <= $4 order by trade_time desc, seq desc limit $5"
 )
 _TRADES_ON_BARS = (
     "select side, entry_time, entry_price::float8 as entry_price, trade_time, exit_price::float8 as exit_price,"
-    " pnl::float8 as pnl from trades where run_id = $1 and instrument = $2 and trade_time >= $3"
-    " order by seq desc limit $4"
+    " pnl::float8 as pnl from trades where trader = $1 and run_id = $2 and trade_time >= $3 and instrument = $4"
+    " order by trade_time desc, seq desc limit $5"
 )
 
 
@@ -62,7 +63,9 @@ async def equity_curve(
     ]
     rows: list[Record] = []
     if points:
-        rows = await connection.fetch(_MARKERS, run.run_id, found.times[0], found.times[-1], MOST_MARKERS)
+        rows = await connection.fetch(
+            _MARKERS, run.trader, run.run_id, found.times[0], found.times[-1], MOST_MARKERS
+        )
     markers = [(milliseconds(row["trade_time"]), row["balance"], row["pnl"], row["seq"]) for row in rows]
     return {"run": run.run_id, "points": points, "trades": markers[::-1], "complete": found.meta.complete}
 
@@ -97,7 +100,9 @@ async def price_curve(connection: Proxy, run: Run, end: datetime | None) -> dict
     )
     trades: list[Record] = []
     if rows:
-        trades = await connection.fetch(_TRADES_ON_BARS, run.run_id, instrument, rows[-1]["time"], SHOWN_BARS)
+        trades = await connection.fetch(
+            _TRADES_ON_BARS, run.trader, run.run_id, rows[-1]["time"], instrument, SHOWN_BARS
+        )
     return {
         "run": run.run_id,
         "instrument": instrument,

@@ -58,7 +58,7 @@ async def last_stop(desk: Desk, connection: Proxy, now: datetime) -> dict[str, A
             {
                 "name": _WORDS[name],
                 "reached": place <= furthest,
-                "at": moment(reached[name].time, seconds=True)[11:] if name in reached else "",
+                "at": moment(reached[name].time, seconds=True)[11:] + " UTC" if name in reached else "",
             }
             for place, name in enumerate(_STEPS)
         ],

@@ -19,7 +19,7 @@ TILES: tuple[tuple[str, str], ...] = (
     ("win_rate", "Win rate"),
     ("profit_factor", "Profit factor"),
     ("expectancy_r", "Expectancy"),
-    ("expectancy_r_error", "its std error"),
+    ("expectancy_r_error", "Standard error"),
     ("total_return", "Return"),
     ("max_drawdown", "Max drawdown"),
     ("sharpe", "Sharpe"),

@@ -111,7 +111,8 @@
       tooltip: { ...tooltip(), formatter: describeEquity },
       xAxis: [{ ...time, axisLabel: { show: false } }, { ...time, gridIndex: 1 }],
       yAxis: [
-        { scale: true, ...axis(), splitNumber: 4 },
+        { scale: true, ...axis(), splitNumber: 4, min: (all) => all.max - all.min < 1 ? all.min - 5 : null,
+          max: (all) => all.max - all.min < 1 ? all.max + 5 : null },
         { gridIndex: 1, max: 0, splitNumber: 2, ...axis() },
       ],
       dataZoom: [

@@ -2,8 +2,8 @@
 // Charts are charts.js's; it listens to the "desk" events sent from here.
 (() => {
   "use strict";
-  const SILENT_AFTER = 2500; // ms: the server says something each second
-  const LOOK_EVERY = 250;
+  const SILENT_AFTER = 2000; // ms: the server says something each second
+  const LOOK_EVERY = 200;
   const WITHOUT_SOCKET = 6000;
 
   const all = (selector) => document.querySelectorAll(selector);
