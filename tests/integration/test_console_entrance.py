@@ -161,3 +161,23 @@ async def test_a_curve_is_bounded_and_of_this_trader(api: ApiProcess) -> None:
         "/console/assets/desk.py",
     ):
         assert (await api.stranger.get(path)).status_code != 200
+
+
+async def test_an_open_page_does_not_hold_up_the_end(api: ApiProcess) -> None:
+    answer = await _log_in(api)
+    (client,) = re.findall(r"'client_id': '([0-9a-f-]+)'", (await _page(api)).text)
+    address = (
+        f"{api.url.replace('http', 'ws')}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id={client}"
+        "&implicit_handshake=true&next_message_id=0&document_id=d&tab_id=t"
+    )
+    headers = {"Cookie": answer.headers["set-cookie"].partition(";")[0], "Origin": api.url}
+    async with open_socket(address, additional_headers=headers) as socket:
+        await socket.recv()  # engine.io's greeting
+        await socket.send("40")
+        said = ""
+        while not said.startswith('42["desk"'):
+            if said.startswith("40"):
+                await socket.send('42["desk_here"]')
+            said = str(await socket.recv())
+        assert "first_steps" in said
+        await api.stop()
