@@ -58,7 +58,7 @@ class Screen:
         head = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         head.add_row(
             "address",
-            f"[bold]{escape(api_url)}[/]   [dim]the console; it asks for the token. /docs describes the API[/]",
+            f"[bold]{escape(api_url)}[/]   [dim]console and API, with this token[/]",
         )
         head.add_row("token", escape(token))
         head.add_row("data", escape(str(root)))

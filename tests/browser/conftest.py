@@ -16,9 +16,10 @@ from tests.desk_process import DeskProcess, desk
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium of the distribution; nothing is downloaded."""
+    """Chromium of the distribution; nothing is downloaded. Not for longer than a module: while Playwright
+    runs, this thread counts as one with a running event loop, in which no test with `async` could be run."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
         lacking("no Chromium (Debian, Ubuntu: apt install chromium)")
