@@ -49,8 +49,6 @@ docs: install ## write the tables and schemas of the docs from the code
 	$(BIN)/python docs/strategy_forms.py
 	$(BIN)/python -m services.shared.asyncapi
 	$(BIN)/python -m services.api.openapi
-	$(BIN)/python -m services.shared.asyncapi
-	$(BIN)/python -m services.api.openapi
 
 pictures: install ## take the pictures of the docs from the real thing
 	$(BIN)/python docs/pictures/make.py

@@ -28,8 +28,9 @@ from services.launcher.ports import free_port
 from services.launcher.postgres import DATABASE, ROLES, SUPERUSER, Postgres
 from services.launcher.process import StartFailed
 from services.shared import subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.errors import InvalidInput
+from services.shared.streams import prepare
 
 ROOT = Path(__file__).parent.parent
 CI = os.environ.get("CI") == "true"

@@ -215,7 +215,8 @@ class Desk:
             facts=[*facts, *judge],
             judge=list(judge),
             quotes=quotes,
-            prices=[*opens, *quotes.values()],
+            fresh=list(quotes.values()),
+            opens=opens,
             rates=self.rates,
         )
 

@@ -18,8 +18,10 @@ from services.shared.commands import Deploy
 from services.shared.events import Body, EquityMarked, OrderFilled, TradeClosed, TradeOpened
 from services.shared.limits import Limits, parse
 from services.shared.verdicts import Answer, RiskGuard, StepReport
-from services.trader.brokers.paper import PaperBroker, PaperRules
-from services.trader.engine import EndOfData, Engine, Input
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperRules
+from services.trader.engine import Engine
+from services.trader.inputs import EndOfData, Input
 from services.trader.loop import TradingLoop
 from services.trader.plan import Plan, make_plan
 from services.trader.strategies.base import Context, Fill, Parameters, Strategy

@@ -90,12 +90,13 @@ _BUCKETS = {
 _TOTALS = """
 insert into run_totals (trader, run_id, trader_events, last_seq, trades, wins, losses, breakevens, pnl,
     gross_profit, gross_loss, r_count, r_sum, r_squares, largest_win, largest_loss, seconds_held, commission,
-    slippage)
+    slippage, longest_win_streak, longest_loss_streak)
 select trader, run_id, $2::bigint, $2::bigint, count(*), count(*) filter (where pnl > 0),
     count(*) filter (where pnl < 0), count(*) filter (where pnl = 0), sum(pnl),
     coalesce(sum(pnl) filter (where pnl > 0), 0), coalesce(-sum(pnl) filter (where pnl < 0), 0),
     count(r_multiple), sum(r_multiple), sum(r_multiple * r_multiple), coalesce(max(pnl), 0), coalesce(min(pnl), 0),
-    sum(extract(epoch from trade_time - entry_time)), sum(commission), sum(slippage)
+    sum(extract(epoch from trade_time - entry_time)), sum(commission), sum(slippage),
+    greatest(max(streak), 0), greatest(-min(streak), 0)
 from trades where run_id = $1 group by trader, run_id"""
 
 

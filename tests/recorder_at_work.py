@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -195,17 +196,23 @@ def trade(
 
 
 def random_trades(count: int, seed: int) -> list[ev.TradeClosed]:
-    """Trades of every outcome, with and without an r_multiple."""
+    """Trades of every outcome, with and without an r_multiple, each with the streak it ends at."""
     chance = random.Random(seed)
-    return [
-        trade(
+    made: list[ev.TradeClosed] = []
+    streak = 0
+    for number in range(1, count + 1):
+        one = trade(
             number,
             D(chance.randint(-5000, 5000)) / 100 if chance.random() > 0.1 else D("0.00"),
             r_multiple=None if chance.random() < 0.1 else D(chance.randint(-30000, 30000)) / 10000,
             held=timedelta(seconds=chance.randint(0, 10**6), microseconds=chance.randint(0, 10**6)),
         )
-        for number in range(1, count + 1)
-    ]
+        if one.outcome == "win":
+            streak = max(streak, 0) + 1
+        elif one.outcome == "loss":
+            streak = min(streak, 0) - 1
+        made.append(replace(one, streak=streak))
+    return made
 
 
 _REASON = ev.Reason(code="undersized", text="1,000 units is the least")

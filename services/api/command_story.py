@@ -6,16 +6,23 @@ here what it was showing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from services.api.answers.commands import CommandHistory, CommandStep
 from services.api.desk import Desk
-from services.api.line import LAST_STATES
+from services.api.line import LAST_STATES, begins_anew
 from services.api.problems import NothingThere
 from services.api.queries import command as read_command
 from services.shared.errors import StorageUnavailable
 
+if TYPE_CHECKING:
+    from services.api.ledger import Record
+
 
 async def command_story(desk: Desk, command_id: str) -> CommandHistory:
-    """What the desk has said about a command; the last while is known without the database.
+    """What the desk has said about a command (the last one, where several had the id); the last while is
+    known without the database.
 
     Raises NothingThere for an unknown command, StorageUnavailable when only the database could know.
     """
@@ -33,11 +40,12 @@ async def command_story(desk: Desk, command_id: str) -> CommandHistory:
             if not heard:
                 raise
             stored, said = None, []
-        if stored is not None:
+        if stored is not None and stored["verb"] == (verb or stored["verb"]):
             verb, trader = stored["verb"], stored["trader"]
             steps = {"stored": CommandStep(state="stored", reason="", time=stored["received"]), **steps}
-        for row in said:
-            verb, trader = row["verb"], row["trader"]
+        verb = verb or (said[-1]["verb"] if said else "")
+        for row in _last_course([row for row in said if row["verb"] == verb]):
+            trader = row["trader"]
             steps.setdefault(
                 row["state"], CommandStep(state=row["state"], reason=row["reason"], time=row["recorded"])
             )
@@ -54,3 +62,13 @@ async def command_story(desk: Desk, command_id: str) -> CommandHistory:
         reason=last.reason,
         steps=order,
     )
+
+
+def _last_course(said: Sequence[Record]) -> list[Record]:
+    """What was said of the last command that had the id, of all that was said, oldest first."""
+    course: list[Record] = []
+    for row in said:
+        if begins_anew([earlier["state"] for earlier in course], row["state"]):
+            course = []
+        course.append(row)
+    return course

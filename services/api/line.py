@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -59,29 +59,46 @@ class Outcomes:
         self._changed = asyncio.Condition()
 
     async def hear(self, told: Told) -> None:
-        """Take in an outcome; a repeat of a state changes nothing."""
-        history = self._told.setdefault(told.outcome.command_id, [])
-        if all(known.outcome.state != told.outcome.state for known in history):
-            history.append(told)
+        """Take in an outcome; a repeat changes nothing. What has ended and is then answered under its id again
+        begins anew."""
+        outcome = told.outcome
+        history = self._told.setdefault(outcome.command_id, [])
+        if told not in history:
+            course = [known for known in history if known.outcome.verb == outcome.verb]
+            states = [known.outcome.state for known in course]
+            if begins_anew(states, outcome.state):
+                history[:] = [known for known in history if known not in course]
+            if outcome.state not in states or begins_anew(states, outcome.state):
+                history.append(told)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         async with self._changed:
             self._changed.notify_all()
 
-    def history(self, command_id: str) -> list[Told]:
-        """What has been heard of a command, oldest first."""
-        return list(self._told.get(command_id, ()))
+    def history(self, command_id: str, verb: str | None = None) -> list[Told]:
+        """What has been heard of a command, oldest first. Without its verb: of the last that had the id."""
+        told = self._told.get(command_id, [])
+        if verb is None and told:
+            verb = told[-1].outcome.verb
+        return [known for known in told if known.outcome.verb == verb]
 
-    async def wait(self, command_id: str, enough: Callable[[Told], bool], timeout: float) -> Told | None:
+    async def wait(
+        self, command_id: str, verb: str, enough: Callable[[Told], bool], timeout: float
+    ) -> Told | None:
         """The first thing said about a command that is `enough`, or None in time."""
 
         def found() -> Told | None:
-            return next((told for told in self._told.get(command_id, ()) if enough(told)), None)
+            return next((told for told in self.history(command_id, verb) if enough(told)), None)
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._changed:
                 await self._changed.wait_for(lambda: found() is not None)
         return found()
+
+
+def begins_anew(states: Sequence[str], state: str) -> bool:
+    """Whether `state`, said after `states` of one verb and id, is of another command that was given that id."""
+    return state in ("accepted", "rejected") and not LAST_STATES.isdisjoint(states)
 
 
 class Ear(Protocol):

@@ -256,7 +256,7 @@ async def limit_history(connection: Proxy, trader: str, limit: int = 20) -> list
 async def command(connection: Proxy, command_id: str) -> tuple[Record | None, list[Record]]:
     """A command as stored, and what was said about it, oldest first."""
     stored = await connection.fetchrow(
-        "select trader, verb, received from commands where command_id = $1 order by stream_seq limit 1",
+        "select trader, verb, received from commands where command_id = $1 order by stream_seq desc limit 1",
         command_id,
     )
     said = await connection.fetch(

@@ -23,6 +23,7 @@ from services.api.problems import CommandFailed, CommandRefused, NobodyAnswered
 from services.shared import subjects
 from services.shared.commands import Command, CommandReply, Deploy, Deployment, LimitsReply, LimitsRequest
 from services.shared.errors import BusError, NoAnswer, NotStored
+from services.shared.repeats import REPEAT
 
 log = structlog.get_logger(__name__)
 
@@ -65,11 +66,19 @@ class Verbs:
             changes["expires"] = datetime.now(UTC) + DEPLOY_EXPIRES_AFTER
         asked = command.model_copy(update=changes)
         data = asked.model_dump_json(exclude_none=True).encode()
+        before = self._line.outcomes.history(command_id, command.verb)
         first = await self._ask(trader, command.verb, data, command_id)
         # A deploy is answered when it is taken on: its run is then written down and lasts for hours.
         enough = LAST_STATES | {"accepted"} if isinstance(command, Deploy) else LAST_STATES
-        told = await self._line.outcomes.wait(command_id, lambda said: said.outcome.state in enough, wait)
-        return _progress(command_id, command.verb, first, told or self._latest(command_id))
+        # What was said under this id before is of another command, unless this one only repeats it.
+        stale = [] if first.reason.startswith(REPEAT) else before
+        told = await self._line.outcomes.wait(
+            command_id, command.verb, lambda said: said.outcome.state in enough and said not in stale, wait
+        )
+        if told is None:
+            heard = self._line.outcomes.history(command_id, command.verb)
+            told = next((said for said in reversed(heard) if said not in stale), None)
+        return _progress(command_id, command.verb, first, told)
 
     async def _ask(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:
         bus = self._line.bus
@@ -90,17 +99,14 @@ class Verbs:
     async def _store(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:
         """Nobody answers: what lowers risk is stored, and done when the trader or the guard is back."""
         try:
-            await self._line.bus.store(subjects.command(trader, verb), data, msg_id=command_id)
+            # Without a Nats-Msg-Id: the trader tells a repeat, NATS would go by the id alone.
+            await self._line.bus.store(subjects.command(trader, verb), data)
         except NotStored as error:
             raise NobodyAnswered(f"nobody answers and the command could not be stored: {error}") from None
         log.warning("command_stored_unanswered", verb=verb, trader=trader, command_id=command_id)
         return Progress(
             command_id, verb, "stored", "nobody answers: stored, and carried out when the trader is back"
         )
-
-    def _latest(self, command_id: str) -> Told | None:
-        history = self._line.outcomes.history(command_id)
-        return history[-1] if history else None
 
     async def deploy(
         self, trader: str, command: Deploy, *, wait: float

@@ -20,10 +20,10 @@ from pydantic import ValidationError
 from services.api.line import Line
 from services.shared import subjects
 from services.shared.alerts import Alert, Alerter
-from services.shared.bus import Outbox
 from services.shared.commands import HEARTBEAT, Heartbeat
 from services.shared.errors import BusError
 from services.shared.events import AlertRaised
+from services.shared.outbox import Outbox
 from services.shared.wire import encode, event_id
 
 log = structlog.get_logger(__name__)

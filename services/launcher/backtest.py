@@ -107,7 +107,6 @@ class Ledger:
 
     def statistics(self, opening_balance: Decimal) -> Statistics:
         """The run's statistics so far."""
-        streaks = [trade.streak for trade in self.trades]
         span: timedelta | None = None
         if self.first_time is not None and self.last_time is not None:
             span = self.last_time - self.first_time
@@ -120,9 +119,7 @@ class Ledger:
             peak=None if mark is None else mark.peak,
             drawdown=None if mark is None else mark.drawdown,
             max_drawdown=None if mark is None else mark.max_drawdown,
-            streak=streaks[-1] if streaks else None,
-            longest_win_streak=max(0, *streaks) if streaks else None,
-            longest_loss_streak=-min(0, *streaks) if streaks else None,
+            streak=self.trades[-1].streak if self.trades else None,
             span=span,
         )
 

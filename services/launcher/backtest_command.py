@@ -19,7 +19,7 @@ from rich.text import Text
 from services.launcher.backtest import Result, plan_backtest, run_backtest
 from services.launcher.backtest_report import ambiguity, assumptions, rows, write_html, write_png
 from services.launcher.deploy_options import DeployOptions, with_deploy_options
-from services.launcher.options import JsonOption, print_json
+from services.launcher.options import BarOption, JsonOption, print_json
 from services.shared import trades_file
 from services.shared.errors import InvalidInput
 from services.shared.limits import DEFAULTS, Limits, deploy_check, parse
@@ -48,15 +48,6 @@ LimitsOption = Annotated[
         "--limits",
         help="JSON or TOML file with the guard's limits by name",
         metavar="FILE",
-        show_default=False,
-    ),
-]
-BarOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bar",
-        help="Length of a bar, such as 15m or 1h [default: the commonest spacing; of quotes 1m]",
-        metavar="LENGTH",
         show_default=False,
     ),
 ]

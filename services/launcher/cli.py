@@ -36,7 +36,12 @@ _COMMANDS = {
 }
 """Every command, a function of its name, and the module it is in."""
 
-_ADDED = {"doctor": "doctor_command", "backtest": "backtest_command", "strategy": "strategy_command"}
+_ADDED = {
+    "alerts": "alerts_command",
+    "doctor": "doctor_command",
+    "backtest": "backtest_command",
+    "strategy": "strategy_command",
+}
 """Commands whose module has a `register(app)` of its own."""
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in exit_codes.MEANINGS.items()) + "."

@@ -23,8 +23,9 @@ from services.launcher.postgres import Postgres
 from services.launcher.service_process import ServiceProcess, probe, service_command, service_environment
 from services.launcher.supervisor import Child, Keeper
 from services.shared import __version__, subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.errors import DeskError, InvalidInput
+from services.shared.streams import prepare
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ class DeskOptions:
 
     port: int | None = None
     feed: str | None = None
+    bar_seconds: int | None = None
     speed: str | None = None
     broker: str = "paper"
     trader: str = subjects.DEFAULT_TRADER
@@ -157,6 +159,8 @@ class Desk:
             settings["DESK_BROKER"] = self.options.broker
             if self.options.feed is not None:
                 settings["DESK_FEED"] = self.options.feed
+            if self.options.bar_seconds is not None:
+                settings["DESK_BAR_SECONDS"] = str(self.options.bar_seconds)
             if self.options.speed is not None:
                 settings["DESK_SPEED"] = self.options.speed
         if service in ("recorder", "api"):

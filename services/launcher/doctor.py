@@ -22,6 +22,7 @@ from services.launcher.service_process import probe
 from services.shared import subjects
 from services.shared.alerts import channels, read_urls
 from services.shared.bus import Bus
+from services.shared.commands import WAITS_FOR_FILE
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 State = Literal["ok", "note", "warning", "failed"]
@@ -132,14 +133,15 @@ def _clock(data: DataDir) -> Finding:
 
 def _alert_channels(data: DataDir) -> Finding:
     path = data.secret(ALERT_URLS)
-    cure = f"write Apprise URLs, one a line (mailto://…), into {path}"
+    cure = f"write Apprise URLs, one a line (mailto://…), into {path}, then desk alerts test"
     try:
         known = channels(read_urls(path))
     except (InvalidInput, ImportError) as error:
         return Finding("alerts", "failed", str(error), cure)
     if not known:
         return Finding("alerts", "note", "no channel: alerts are only shown and recorded", cure)
-    return Finding("alerts", "ok", f"{len(known)} channel{'s' if len(known) > 1 else ''}")
+    plural = "s" if len(known) > 1 else ""
+    return Finding("alerts", "ok", f"{len(known)} channel{plural}; desk alerts test sends one through each")
 
 
 def check_desk(data: DataDir) -> Iterator[Finding]:
@@ -155,7 +157,7 @@ def check_desk(data: DataDir) -> Iterator[Finding]:
     yield Finding("desk", "ok", f"up since {notice.get('started')}, at {notice.get('api_url')}")
     for name, child in notice.get("children", {}).items():
         yield _child(name, child, data)
-    yield _token(data)
+    yield from _way_in(data)
     yield asyncio.run(_nats(data, notice))
     yield from asyncio.run(_database(data, notice))
 
@@ -176,17 +178,23 @@ def _child(name: str, child: dict[str, Any], data: DataDir) -> Finding:
     return Finding(name, "warning" if again else "ok", f"ready{again}", cure if again else "")
 
 
-def _token(data: DataDir) -> Finding:
+def _way_in(data: DataDir) -> Iterator[Finding]:
+    """The API with our token, and a deployment that cannot go on."""
     try:
         with DeskClient(find(data)) as desk:
             health = desk.get("/api/health")
-            desk.get("/api/status")
+            status = desk.get("/api/status")
     except DeskError as error:
-        return Finding("way in", "failed", str(error), "unset DESK_URL and DESK_TOKEN, or desk token")
+        yield Finding("way in", "failed", str(error), "unset DESK_URL and DESK_TOKEN, or desk token")
+        return
     problems = health.get("problems", [])
     if problems:
-        return Finding("way in", "failed", "; ".join(problems), "see the parts above and their logs")
-    return Finding("way in", "ok", "the API takes the token and calls the desk healthy")
+        yield Finding("way in", "failed", "; ".join(problems), "see the parts above and their logs")
+    else:
+        yield Finding("way in", "ok", "the API takes the token and calls the desk healthy")
+    reason = str(status.get("reason") or "")
+    if reason.startswith(WAITS_FOR_FILE):
+        yield Finding("deployment", "warning", reason, "put that file back: the run goes on by itself")
 
 
 async def _nats(data: DataDir, notice: dict[str, Any]) -> Finding:

@@ -1,7 +1,7 @@
 """A real NATS server with JetStream on loopback: its configuration from `subjects.USERS`, start, stop.
 
 Where its files are and who restarts it is the launcher's business; streams and buckets are made by
-`bus.prepare`.
+`streams.prepare`.
 """
 
 from __future__ import annotations

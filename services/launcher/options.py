@@ -27,6 +27,15 @@ DataDirOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+BarOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bar",
+        help="Length of a bar, such as 15m or 1h [default: the commonest spacing; of quotes 1m]",
+        metavar="LENGTH",
+        show_default=False,
+    ),
+]
 TraderOption = Annotated[str, typer.Option("--trader", help="Which trader", hidden=True)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is written down", show_default=False)]
 WaitOption = Annotated[
@@ -69,6 +78,7 @@ def who() -> str:
 
 
 __all__ = [
+    "BarOption",
     "DataDirOption",
     "JsonOption",
     "ReasonOption",

@@ -10,7 +10,7 @@ import typer
 
 from services.launcher import process
 from services.launcher.data_dir import TOKEN, DataDir, nats_file
-from services.launcher.options import DataDirOption, JsonOption, data_of, print_json
+from services.launcher.options import BarOption, DataDirOption, JsonOption, data_of, print_json
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 _DOWN_WITHIN = 90.0
@@ -32,6 +32,7 @@ def up(
             show_default=False,
         ),
     ] = None,
+    bar: BarOption = None,
     broker: Annotated[str, typer.Option(help="Where orders go; paper is the only one yet")] = "paper",
     speed: Annotated[
         float | None,
@@ -57,12 +58,14 @@ def up(
     from services.launcher.desk import DeskOptions
     from services.launcher.up_command import absolute_feed
     from services.launcher.up_command import up as run
+    from services.trader.strategies.base import timeframe_seconds
 
     if broker != "paper":
         raise InvalidInput(f"--broker: expected paper, was {broker!r}")
     options = DeskOptions(
         port=port,
         feed=absolute_feed(feed),
+        bar_seconds=None if bar is None else timeframe_seconds(bar),
         speed=None if speed is None else f"{speed:.12g}",
         broker=broker,
         log_level=log_level.upper(),

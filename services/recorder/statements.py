@@ -116,14 +116,16 @@ ON CONFLICT (trader, run_id) DO UPDATE SET
 
 _TOTALS = """totalled AS (
     INSERT INTO run_totals AS had (trader, run_id, trades, wins, losses, breakevens, pnl, gross_profit,
-        gross_loss, r_count, r_sum, r_squares, largest_win, largest_loss, seconds_held, commission, slippage)
+        gross_loss, r_count, r_sum, r_squares, largest_win, largest_loss, seconds_held, commission, slippage,
+        longest_win_streak, longest_loss_streak)
     SELECT trader, run_id, count(*), count(*) FILTER (WHERE outcome = 'win'),
         count(*) FILTER (WHERE outcome = 'loss'), count(*) FILTER (WHERE outcome = 'breakeven'), sum(pnl),
         coalesce(sum(pnl) FILTER (WHERE outcome = 'win'), 0),
         coalesce(-sum(pnl) FILTER (WHERE outcome = 'loss'), 0),
         count(r_multiple), coalesce(sum(r_multiple), 0), coalesce(sum(r_multiple * r_multiple), 0),
         max(pnl) FILTER (WHERE outcome = 'win'), min(pnl) FILTER (WHERE outcome = 'loss'),
-        sum(extract(epoch FROM trade_time - entry_time)), sum(commission), sum(slippage)
+        sum(extract(epoch FROM trade_time - entry_time)), sum(commission), sum(slippage),
+        greatest(max(streak), 0), greatest(-min(streak), 0)
     FROM new WHERE run_id <> '' GROUP BY trader, run_id ORDER BY trader, run_id
     ON CONFLICT (trader, run_id) DO UPDATE SET
         trades = had.trades + excluded.trades, wins = had.wins + excluded.wins,
@@ -134,7 +136,9 @@ _TOTALS = """totalled AS (
         largest_win = greatest(had.largest_win, excluded.largest_win),
         largest_loss = least(had.largest_loss, excluded.largest_loss),
         seconds_held = had.seconds_held + excluded.seconds_held,
-        commission = had.commission + excluded.commission, slippage = had.slippage + excluded.slippage
+        commission = had.commission + excluded.commission, slippage = had.slippage + excluded.slippage,
+        longest_win_streak = greatest(had.longest_win_streak, excluded.longest_win_streak),
+        longest_loss_streak = greatest(had.longest_loss_streak, excluded.longest_loss_streak)
 )"""
 
 _ADJUSTMENTS = """totalled AS (

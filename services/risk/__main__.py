@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from services.risk.service import SERVICE, RiskSettings, serve
-from services.shared.alerts import Alert, read_urls, try_channels
+from services.shared.alerts import read_urls, trial_alert, try_channels
 from services.shared.errors import InvalidInput
 from services.shared.service import Health, load_settings, run_service
 
@@ -17,10 +17,7 @@ def _test_alerts(settings: RiskSettings) -> int:
     if not urls:
         print("no alert channels: DESK_ALERT_URLS_FILE names no file with Apprise URLs", file=sys.stderr)
         return 1
-    alert = Alert(
-        "INFO", "test", "This is a test of an alert channel.", "Nothing.", datetime.now(UTC), settings.trader
-    )
-    answers = asyncio.run(try_channels(urls, alert))
+    answers = asyncio.run(try_channels(urls, trial_alert(settings.trader, datetime.now(UTC))))
     for channel, taken in answers.items():
         print(f"channel {channel}: {'delivered' if taken else 'failed'}")
     return 0 if all(answers.values()) else 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from services.risk.judge import conversion
-from services.risk.state import JUDGED_KEPT, Holding, State
+from services.risk.state import JUDGED_KEPT, Approved, Holding, State
 from services.shared.events import OrderAccepted, OrderFilled
 from services.shared.market import Quote
 from services.shared.money import exact, round_money
@@ -57,7 +57,11 @@ def _enlarge(state: State, fill: OrderFilled, amount: Decimal) -> Violation | No
     approved = state.approved.get(fill.order)
     holding = state.holdings.get(fill.instrument)
     if holding is None:
-        holding = Holding(fill.instrument, "long" if fill.side == "buy" else "short")
+        holding = Holding(
+            fill.instrument,
+            "long" if fill.side == "buy" else "short",
+            fill.instrument.endswith(state.currency),
+        )
         holding.stop_order = state.stops_seen.get(fill.instrument)
         state.holdings[fill.instrument] = holding
     holding.amount += amount
@@ -88,14 +92,23 @@ def follow_stop(state: State, order: OrderAccepted) -> Violation | None:
         return None
     holding.stop_order, holding.unprotected = order.order, False
     price = order.price
-    allowed = [other.stop for other in state.approved.values() if other.order == order.order]
-    bounds = [stop for stop in (holding.stop, *allowed) if stop is not None]
-    away = bool(bounds) and all(holding.sign * (price - stop) < 0 for stop in bounds)
+    away = _is_away(holding, state.approved.get(order.order), price)
     holding.stop = price
     if away:
         text = f"the stop of {order.instrument} moved away to {price:f} without approval"
         return Violation("stop_widened", text)
     return None
+
+
+def _is_away(holding: Holding, approved: Approved | None, price: Decimal) -> bool:
+    """Whether a stop at `price` is further away than it was and than was approved for its order."""
+    away = False
+    for bound in (holding.stop, None if approved is None else approved.stop):
+        if bound is not None:
+            if holding.sign * (price - bound) >= 0:
+                return False
+            away = True
+    return away
 
 
 def withdraw(state: State, order: int) -> None:
@@ -140,7 +153,7 @@ def unrealised_at(state: State, prices: Mapping[str, Quote], rates: Mapping[str,
         if quote is None:
             return None
         gain = holding.units * ((quote.bid if holding.units > 0 else quote.ask) - holding.entry)
-        if not name.endswith(state.currency):
+        if not holding.same:
             rate = conversion(name, state.currency, prices, rates)
             if rate is None:
                 return None

@@ -105,7 +105,6 @@ class Checks:
             if intent is None:
                 raise InvalidInput(f"order {number} was never intended")
             judge.append(intent)
-        opens = [_quote(name, side) for name, side in check.opens.items()]
         return StepReport(
             run_id=check.run_id,
             step=check.step,
@@ -114,7 +113,8 @@ class Checks:
             facts=[event.body for event in fresh],
             judge=judge,
             quotes=quotes,
-            prices=[*opens, *(quotes[name] for name in check.fresh if name in quotes)],
+            fresh=[quotes[name] for name in check.fresh if name in quotes],
+            opens=[_quote(name, side) for name, side in check.opens.items()],
             rates=check.rates,
         )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from uuid import uuid4
 
 import structlog
 from nats.aio.msg import Msg
 from nats.micro.request import Request
-from pydantic import ValidationError
 
 from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
@@ -21,20 +21,27 @@ from services.risk.silence import Heartbeats
 from services.shared import subjects
 from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.commands import (
+    AnyCommand,
     CommandReply,
     Halt,
     LimitsReply,
     LimitsRequest,
     Reset,
+    named_id,
+    noting_ignored,
     parse_command,
+    parse_limits_request,
 )
 from services.shared.errors import BusError, InvalidInput, NotStored, Refused
-from services.shared.wire import explain
+from services.shared.repeats import identity
 
 log = structlog.get_logger(__name__)
 
 _TRADER_HAS = 1.25
 """Seconds the trader has to show that it is there: a heartbeat comes each second."""
+_HANDLED_LATE = 1.0
+"""Seconds by which a request may be handled after the plain copy of what the trader stored for it."""
+_COPIES_KEPT = 256
 _LOOK_AGAIN = 2.0
 _RESET_PATIENCE = 10.0
 
@@ -52,7 +59,7 @@ class DeskOrders:
         self._heartbeats = heartbeats
         self._woken = asyncio.Event()
         self._reading = asyncio.Lock()
-        self._last_command = float("-inf")
+        self._copies: deque[tuple[float, AnyCommand]] = deque(maxlen=_COPIES_KEPT)
         self._standing_in: set[asyncio.Task[None]] = set()
 
     # --- limits -----------------------------------------------------------------------------------
@@ -67,29 +74,48 @@ class DeskOrders:
 
     async def answer_limits(self, request: Request) -> None:
         """`control.<t>.limits`: change what is named, answer with all that are in force."""
-        guard = self._keeper.guard
-        reason = ""
+        data = bytes(request.data)
         try:
-            asked = LimitsRequest.model_validate_json(request.data.strip() or b'{"values":{}}')
-            answer = guard.change_limits(asked.values, by=asked.by or "somebody", reason=asked.reason)
-            if answer.events:
-                self._keeper.say(answer, of_run=False)
-                await self._keeper.saved()
-                await self.publish_limits()
-        except ValidationError as error:
-            reason = explain(error)
-        except (InvalidInput, Refused, BusError) as error:
-            reason = str(error)
-        reply = LimitsReply(
-            status="rejected" if reason else "accepted", reason=reason, limits=guard.state.limits.as_text()
-        )
+            asked, ignored = parse_limits_request(data)
+        except InvalidInput as error:
+            reply = self._limits_reply(named_id(data), why_not=str(error))
+        else:
+            command_id = asked.command_id or str(uuid4())
+            try:
+                told = await self._change_limits(asked)
+            except (InvalidInput, Refused, BusError) as error:
+                reply = self._limits_reply(command_id, why_not=str(error))
+            else:
+                reply = self._limits_reply(command_id, reason=noting_ignored(told, ignored))
         if request._msg.reply:
             await request.respond(reply.model_dump_json().encode())
+
+    def _limits_reply(self, command_id: str, *, reason: str = "", why_not: str = "") -> LimitsReply:
+        return LimitsReply(
+            status="rejected" if why_not else "accepted",
+            command_id=command_id,
+            reason=why_not or reason,
+            limits=self._keeper.guard.state.limits.as_text(),
+        )
+
+    async def _change_limits(self, asked: LimitsRequest) -> str:
+        """Change what is named, once; returns what there is to say. Raises InvalidInput, Refused, BusError."""
+        keeper, known_as = self._keeper, identity("limits", asked)
+        if known_as in keeper.places.carried_out:
+            return "a repeat: nothing was changed again"
+        answer = keeper.guard.change_limits(asked.values, by=asked.by or "somebody", reason=asked.reason)
+        keeper.places.carried_out.note(known_as, 0)
+        keeper.change()
+        if answer.events:
+            keeper.say(answer, of_run=False)
+            await keeper.saved()
+            await self.publish_limits()
+        return ""
 
     # --- stop and halt in the trader's place --------------------------------------------------------
 
     async def stand_in(self, request: Request) -> None:
-        """`control.<t>.stop` and `.halt`: the trader answers; when it is silent, the command is stored here."""
+        """`control.<t>.stop` and `.halt`: the trader stores and answers it; when it does not, it is done here."""
         task = asyncio.create_task(self._stand_in(request))
         self._standing_in.add(task)
         task.add_done_callback(self._standing_in.discard)
@@ -99,50 +125,74 @@ class DeskOrders:
         asked = loop.time()
         verb = request.subject.rpartition(".")[2]
         await asyncio.sleep(_TRADER_HAS)
-        if self._heartbeats.heard_since("trader", asked) or self._last_command > asked:
-            return
+        alive = self._heartbeats.heard_since("trader", asked)
+        data = bytes(request.data)
         try:
-            command, _ = parse_command(verb, bytes(request.data))
-            command_id = command.command_id or str(uuid4())
-            stored = command.model_copy(update={"command_id": command_id})
-            await self._bus.store(
-                subjects.command(self._trader, verb), stored.model_dump_json().encode(), msg_id=command_id
-            )
-            reason = "stored by the guard: the trader is silent and carries it out when it is back"
+            command, _ = parse_command(verb, data)
+            command_id = self._copied_as(command, asked - _HANDLED_LATE)
+            # One that lives and has not stored it was not there yet to hear it.
+            if command_id is None:
+                command_id = await self._store(command)
+            elif alive:
+                return
+            reason = "stored: the trader does not answer, and carries it out when it is back"
             reply = CommandReply(status="accepted", command_id=command_id, reason=reason)
-            log.warning("command_stored_for_silent_trader", verb=verb, command_id=command_id)
         except (InvalidInput, NotStored) as error:
-            reply = CommandReply(status="rejected", reason=str(error))
+            reply = CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
         if request._msg.reply:
             await request.respond(reply.model_dump_json().encode())
+
+    async def _store(self, command: AnyCommand) -> str:
+        """Store a command in the trader's place; returns its id. Raises NotStored."""
+        stored = command.model_copy(update={"command_id": command.command_id or str(uuid4())})
+        # Without a Nats-Msg-Id: should the trader store it too, it knows the repeat.
+        await self._bus.store(subjects.command(self._trader, command.verb), stored.model_dump_json().encode())
+        log.warning("command_stored_for_silent_trader", verb=command.verb, command_id=stored.command_id)
+        return str(stored.command_id)
+
+    def _copied_as(self, command: AnyCommand, since: float) -> str | None:
+        """The id under which what is asked has been stored since then, by its plain copy; or None."""
+        for moment, copied in reversed(self._copies):
+            if moment < since:
+                break
+            same = command.command_id in (None, copied.command_id)
+            if same and _content(copied) == _content(command):
+                return copied.command_id
+        return None
 
     # --- commands -----------------------------------------------------------------------------------
 
     async def hear_command(self, message: Msg) -> None:
         """A plain copy: a halt blocks at once, live; everything else waits for its stored twin."""
-        self._last_command = asyncio.get_running_loop().time()
         self._woken.set()
-        if not message.subject.endswith(".halt"):
+        verb = message.subject.rpartition(".")[2]
+        if verb not in ("stop", "halt"):
             return
-        command, _ = parse_command("halt", bytes(message.data))
-        if command.command_id is not None:
-            assert isinstance(command, Halt)
+        command, _ = parse_command(verb, bytes(message.data))
+        if command.command_id is None:
+            return
+        self._copies.append((asyncio.get_running_loop().time(), command))
+        if isinstance(command, Halt) and not self._repeats_one(command):
             self._latch(command.command_id, None, command)
 
-    def _latch(self, command_id: str, seq: int | None, command: Halt) -> None:
+    def _repeats_one(self, command: AnyCommand) -> bool:
+        return identity(command.verb, command) in self._keeper.places.carried_out
+
+    def _latch(self, command_id: str, seq: int | None, command: Halt) -> bool:
         """Latch a stored halt while a live run is under way; in lockstep the trader's own word does it, on
-        the step it falls on. What is latched already learns its place."""
+        the step it falls on. What is latched already learns its place. Whether it is latched now."""
         guard = self._keeper.guard
         known = any(halt.command_id == command_id for halt in guard.state.halts)
         if not known and not (guard.state.mode == "live" and guard.state.deployed):
-            return
+            return False
         if command.run_id and command.run_id != guard.state.run_id:
-            return
+            return False
         answer = guard.latch(command_id, seq, by=command.by or "somebody", reason=command.reason)
         if answer.events:
             self._keeper.say(answer)
         elif seq is not None:
             self._keeper.change()
+        return True
 
     async def follow_commands(self) -> None:
         """Work through COMMANDS for ever, in order, woken by plain copies."""
@@ -185,9 +235,12 @@ class DeskOrders:
             command, _ = parse_command(verb, stored.data)
         except InvalidInput:
             return
+        if self._repeats_one(command):
+            return
         command_id = command.command_id or f"{verb}-{stored.seq}"
         if isinstance(command, Halt):
-            self._latch(command_id, stored.seq, command)
+            if self._latch(command_id, stored.seq, command):
+                self._keeper.places.carried_out.note(identity(verb, command), stored.seq)
         elif isinstance(command, Reset):
             await self._reset(command_id, stored.seq, command)
 
@@ -198,6 +251,8 @@ class DeskOrders:
         while not told_to_leave():
             try:
                 answer = guard.reset(command_id, seq, by=command.by or "somebody", reason=command.reason)
+                if answer.events:
+                    self._keeper.places.carried_out.note(identity("reset", command), seq)
             except Refused as error:
                 if loop.time() < until:
                     await self._hearing.read_gap(guard.state.run_id, None)
@@ -213,3 +268,8 @@ class DeskOrders:
                 self._keeper.say(answer, of_run=False)
                 await self._keeper.saved()
             return
+
+
+def _content(command: AnyCommand) -> str:
+    """What is asked, whoever asks it and under which id."""
+    return identity(command.verb, command.model_copy(update={"command_id": "any"}))

@@ -15,16 +15,14 @@ from typing import Any
 
 from services.risk import state as memory
 from services.risk.account import Violation, book_fill, cancel, follow_stop, unrealised_at, withdraw
-from services.risk.judge import judge, remember, worst_price
-from services.risk.state import JUDGED_KEPT, LONG_AGO, Latch, Spreads, Told, window_of
-from services.risk.watch import NOD, Watch
+from services.risk.asked import Asked
+from services.risk.judge import judge, note_judged, remember, worst_price
+from services.risk.state import LONG_AGO, Latch, Spreads, Told, window_of
 from services.shared.commands import Verdict
-from services.shared.errors import Refused
 from services.shared.events import (
     Adjusted,
     Body,
     EquityMarked,
-    LimitsChanged,
     OrderAccepted,
     OrderApproved,
     OrderCancelled,
@@ -33,20 +31,17 @@ from services.shared.events import (
     OrderIntended,
     OrderRejected,
     Reason,
-    Severity,
     StatusChanged,
     TradeClosed,
-    TradeOpened,
 )
-from services.shared.limits import changes, parse, text_of
 from services.shared.market import Quote
-from services.shared.verdicts import Answer, StepReport, digest
+from services.shared.verdicts import NOD, Answer, StepReport, digest
 
 _PERCENT = Decimal(100)
 _NEARLY = Decimal("0.9")
 
 
-class Guard(Watch):
+class Guard(Asked):
     """Answers for a trader, step by step, and remembers what it must.
 
     `answer` is for a step's report, `hear` for a fact that came outside of one (live only). Both return an
@@ -84,9 +79,8 @@ class Guard(Watch):
         if time > state.day_until:
             self._new_day(time)
         state.time = time
-        for quote in report.quotes.values():
-            self.see_spread(quote)
-        if state.breaches and report.prices and state.bar_seconds:
+        self._see_spreads(report.quotes)
+        if state.breaches and report.fresh and state.bar_seconds:
             self._confirm_at_open(report)
         for fact in report.facts:
             if type(fact) is EquityMarked:
@@ -160,8 +154,16 @@ class Guard(Watch):
             window = Spreads(LONG_AGO, deque(maxlen=window_of(self.state.instruments)))
             self.state.spreads[quote.instrument] = window
         if quote.time > window.last:
-            window.last = quote.time
-            window.values.append(abs(quote.ask - quote.bid))
+            window.take(quote)
+
+    def _see_spreads(self, quotes: Mapping[str, Quote]) -> None:
+        windows = self.state.spreads
+        for name, quote in quotes.items():
+            window = windows.get(name)
+            if window is None:
+                self.see_spread(quote)
+            elif quote.time > window.last:
+                window.take(quote)
 
     def see_price(self, quote: Quote) -> None:
         """Live: a price that came by itself. It is what a breach may be confirmed by, and one more spread."""
@@ -215,9 +217,7 @@ class Guard(Watch):
             mark = digest(order)
             reasons = tuple(judge(state, order, mark, report))
             verdicts.append(Verdict(order=order.order, approved=not reasons, digest=mark, reasons=reasons))
-            state.judged.setdefault(order.order, mark)
-            while len(state.judged) > JUDGED_KEPT:
-                del state.judged[min(state.judged)]
+            note_judged(state, order.order, mark)
             answer.events.append(self._verdict_event(order, report, mark, reasons))
         answer.verdicts = verdicts
 
@@ -234,31 +234,33 @@ class Guard(Watch):
     def _apply(self, fact: Body, time: datetime) -> None:
         """Book any fact but an equity mark."""
         state = self.state
-        if isinstance(fact, OrderIntended | TradeOpened):
-            return  # judged on its own, or told by its fill
-        if isinstance(fact, OrderFilled):
-            self._object(book_fill(state, fact))
-        elif isinstance(fact, TradeClosed):
-            self._trade_closed(fact, time)
-        elif isinstance(fact, OrderAccepted):
+        violation: Violation | None = None
+        # The commonest first. An intent is judged on its own, and an opened trade is told by its fill.
+        if isinstance(fact, OrderAccepted):
             if fact.purpose == "stop":
-                self._object(follow_stop(state, fact))
+                violation = follow_stop(state, fact)
+        elif isinstance(fact, OrderFilled):
+            violation = book_fill(state, fact)
         elif isinstance(fact, OrderCancelled):
             self._unprotected |= cancel(state, fact.order)
-        elif isinstance(fact, OrderRejected | OrderDenied):
+        elif isinstance(fact, TradeClosed):
+            self._trade_closed(fact, time)
+        elif isinstance(fact, (OrderRejected, OrderDenied)):
             withdraw(state, fact.order)
         elif isinstance(fact, Adjusted):
             state.balance += fact.amount
         elif isinstance(fact, StatusChanged):
-            state.phase, state.holding = fact.phase, fact.holding
-            if fact.phase == "HALTED" and not state.halts and not self._quiet:
-                # Somebody's command, carried out by the trader: it latches here as well.
-                command_id = fact.command_id or f"halted-{state.run_id}"[:64]
-                self._latch(Latch(command_id, "commanded", fact.reason, state.commands_seen), by="trader")
-
-    def _object(self, violation: Violation | None) -> None:
+            self._phase_changed(fact)
         if violation is not None:
             self._halt(violation.code, violation.text)
+
+    def _phase_changed(self, status: StatusChanged) -> None:
+        state = self.state
+        state.phase, state.holding = status.phase, status.holding
+        if status.phase == "HALTED" and not state.halts and not self._quiet:
+            # Somebody's command, carried out by the trader: it latches here as well.
+            command_id = status.command_id or f"halted-{state.run_id}"[:64]
+            self._latch(Latch(command_id, "commanded", status.reason, state.commands_seen), by="trader")
 
     def _trade_closed(self, trade: TradeClosed, time: datetime) -> None:
         state = self.state
@@ -310,9 +312,13 @@ class Guard(Watch):
             return
         if state.equity < self._near_from:
             self._near_from = state.equity * _NEARLY
-            self._near = float(self._near_from * state.limits.equity_difference / _PERCENT)
-        difference = abs(own - float(state.unrealised))
-        if difference <= self._near or difference <= self._allowed_difference():
+            self._half_near = self._near_from * state.limits.equity_difference / _PERCENT / 2
+            self._half = float(self._half_near)
+        half = self._half_near
+        # Both within half of what they may differ by: to make a float of the decimal costs more than all else.
+        if (-self._half <= own <= self._half and -half <= state.unrealised <= half) or (
+            abs(own - float(state.unrealised)) <= self._allowed_difference()
+        ):
             state.differs_since = None
         elif state.differs_since is None:
             state.differs_since = report.time
@@ -327,89 +333,3 @@ class Guard(Watch):
         state = self.state
         text = f"the trader's balance is {stated:f}, the sum of its fills {state.balance:f}"
         self._halt("balance_differs", text)
-
-    # --- what people and the service ask ----------------------------------------------------------
-
-    @property
-    def halted(self) -> bool:
-        """Whether anything is latched."""
-        return bool(self.state.halts)
-
-    def halt(self, code: str, text: str) -> Answer:
-        """Halt for a reason the service found, such as a silent trader. Nothing when halted already."""
-        self._halt(code, text)
-        return self._taken()
-
-    def alert(self, severity: Severity, code: str, text: str, action: str) -> Answer:
-        """An alert of the service's own, as an answer to be kept and published like any other."""
-        self._alert(severity, code, text, action)
-        return self._taken()
-
-    def latch(self, command_id: str, seq: int | None, *, by: str, reason: str) -> Answer:
-        """Note a halt command somebody stored at `seq`; its own command only gets its place."""
-        for halt in self.state.halts:
-            if halt.command_id == command_id:
-                halt.seq = seq if seq is not None else halt.seq
-                return NOD
-        self._latch(Latch(command_id, "commanded", reason or f"asked by {by or 'somebody'}", seq), by=by)
-        return self._taken()
-
-    def reset(self, command_id: str, seq: int, *, by: str, reason: str) -> Answer:
-        """Clear the halts stored before `seq`; peak, day's opening and streak begin anew from now.
-
-        Raises Refused unless flat. A reset with nothing to clear changes nothing.
-        """
-        state = self.state
-        cleared = [halt for halt in state.halts if halt.seq is not None and halt.seq < seq]
-        if not cleared:
-            return NOD
-        if not state.flat:
-            raise Refused("reset needs a flat account: a position or order is open")
-        old: dict[str, str | None] = {
-            "halted": ", ".join(halt.code for halt in cleared),
-            "peak": text_of(state.peak),
-            "day_open": text_of(state.day_open),
-            "losing_streak": text_of(state.losses),
-        }
-        state.halts = [halt for halt in state.halts if halt not in cleared]
-        state.peak = state.day_open = state.equity
-        state.losses, state.paused_until = 0, None
-        state.breaches.clear()
-        state.differs_since = None
-        self._set_alarm()
-        new: dict[str, str | None] = {
-            "halted": ", ".join(halt.code for halt in state.halts) or None,
-            "peak": text_of(state.peak),
-            "day_open": text_of(state.day_open),
-            "losing_streak": "0",
-        }
-        self._answer().events.append(
-            LimitsChanged(action="reset", by=by, reason=reason, old=old, new=new, command_id=command_id)
-        )
-        return self._taken()
-
-    def change_limits(self, values: Mapping[str, str], *, by: str, reason: str) -> Answer:
-        """Change limits. Raises InvalidInput for what is no limit, Refused for loosening while deployed."""
-        state = self.state
-        new = parse(values, state.limits)
-        risk = state.risk_per_trade if state.risk_per_trade > 0 else None
-        found = changes(state.limits, new, risk)
-        looser = [name for name, change in found.items() if change == "looser"]
-        if looser and (state.deployed or not state.flat):
-            raise Refused(f"{', '.join(looser)}: limits loosen only when flat and not deployed; stop first")
-        if not found:
-            return NOD
-        old = state.limits
-        state.limits = new
-        state.cancel_next = bool(state.approved)
-        self._start_over()
-        self._answer().events.append(
-            LimitsChanged(
-                action="change",
-                by=by,
-                reason=reason,
-                old={name: text_of(getattr(old, name)) for name in found},
-                new={name: text_of(getattr(new, name)) for name in found},
-            )
-        )
-        return self._taken()

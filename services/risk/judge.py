@@ -67,7 +67,7 @@ def judge(state: State, order: OrderIntended, digest: str, report: StepReport) -
     known = state.judged.get(order.order)
     if known is not None and known != digest:
         return [_reason("order_changed", f"order {order.order} was judged before with another content")]
-    if known is None and len(state.judged) >= JUDGED_KEPT and order.order < min(state.judged):
+    if known is None and len(state.judged) >= JUDGED_KEPT and order.order < next(iter(state.judged)):
         return [_reason("order_changed", f"order {order.order} is older than what is remembered")]
     if order.order in state.withdrawn:
         return [_reason("withdrawn", f"order {order.order} was given up before it was judged")]
@@ -84,6 +84,19 @@ def judge(state: State, order: OrderIntended, digest: str, report: StepReport) -
         _count(state, order, report, reasons)
     _risk(state, order, price, rate, report, reasons, adds=adds)
     return reasons
+
+
+def note_judged(state: State, number: int, digest: str) -> None:
+    """Remember what an order was when it was judged: of the highest numbers, in their order."""
+    judged = state.judged
+    if number in judged:
+        return
+    late = bool(judged) and number < next(reversed(judged))
+    judged[number] = digest
+    if late:
+        state.judged = judged = dict(sorted(judged.items()))
+    if len(judged) > JUDGED_KEPT:
+        del judged[next(iter(judged))]
 
 
 def worst_price(order: OrderIntended, quote: Quote) -> Decimal:
@@ -124,9 +137,8 @@ def _standing(state: State, order: OrderIntended, report: StepReport) -> list[Re
         reasons.append(_reason("not_deployed", f"the run is {state.phase}"))
     if state.paused_until is not None and report.time <= state.paused_until:
         reasons.append(_reason("paused", f"paused until {state.paused_until:%Y-%m-%d %H:%M} UTC"))
-    reasons.extend(
-        _reason(limit, f"{limit} is reached and waits for a second price") for limit in state.breaches
-    )
+    for limit in state.breaches:
+        reasons.append(_reason(limit, f"{limit} is reached and waits for a second price"))  # noqa: PERF401
     if order.instrument not in state.instruments:
         reasons.append(_reason("instrument", f"{order.instrument} is not of this deployment"))
     if not in_session(report.time):
@@ -149,9 +161,10 @@ def _price(
             reasons.append(
                 _reason("stale_price", f"the last price is {age:.0f} s old, at most {allowed:f} s")
             )
-    widest = spread_limit(state.spreads.get(order.instrument), limits.spread)
-    if widest is not None and abs(quote.ask - quote.bid) > widest:
-        text = f"the spread is {abs(quote.ask - quote.bid):.6g}, over {limits.spread:f} times its median"
+    spread = abs(quote.ask - quote.bid)
+    widest = spread_limit(state.spreads.get(order.instrument), limits.spread) if spread else None
+    if widest is not None and spread > widest:
+        text = f"the spread is {spread:.6g}, over {limits.spread:f} times its median"
         reasons.append(_reason("spread", text))
     fill = _fill_side(order, quote)
     collar = fill * limits.price_collar / _PERCENT
@@ -166,16 +179,19 @@ def _price(
 def _count(state: State, order: OrderIntended, report: StepReport, reasons: list[Reason]) -> None:
     """Positions and entries, resting ones included; the order itself, asked again, does not count."""
     limits = state.limits
-    resting = [other for other in state.approved.values() if other.adds and other.order != order.order]
-    here = sum(other.instrument == order.instrument for other in resting)
-    here += order.instrument in state.holdings
+    here = int(order.instrument in state.holdings)
+    everywhere = len(state.holdings)
+    for other in state.approved.values():
+        if other.adds and other.order != order.order:
+            here += other.instrument == order.instrument
+            everywhere += other.instrument not in state.holdings
     if here >= limits.positions_per_instrument:
         text = f"{here} open or resting in {order.instrument}, at most {limits.positions_per_instrument}"
         reasons.append(_reason("positions_per_instrument", text))
-    everywhere = len(state.holdings) + sum(other.instrument not in state.holdings for other in resting)
     if everywhere >= limits.positions:
         reasons.append(_reason("positions", f"{everywhere} open or resting, at most {limits.positions}"))
-    lately = sum(moment > report.time - _MINUTE for moment in state.entries)
+    since = report.time - _MINUTE
+    lately = len([moment for moment in state.entries if moment > since])
     if lately >= limits.entries_per_minute:
         text = f"{lately} entries within a minute, at most {limits.entries_per_minute}"
         reasons.append(_reason("entries_per_minute", text))
@@ -203,19 +219,18 @@ def _risk(
     if adds and distance <= 0:
         reasons.append(_reason("stop_beyond", f"the stop {stop:f} is not beyond the fill {price:f}"))
         return
-    amounts = state.limits.amounts(state.risk_per_trade)
+    most = state.limits.trade_risk.amount(state.risk_per_trade)
     risk = order.amount * max(ZERO, distance) * rate
-    if risk > amounts.trade_risk:
-        text = f"risks {risk:.2f} {state.currency} at its stop, at most {amounts.trade_risk:f}"
+    if risk > most:
+        text = f"risks {risk:.2f} {state.currency} at its stop, at most {most:f}"
         reasons.append(_reason("trade_risk", text))
     others = _others(state, order, report)
     if others is None:
         reasons.append(_reason("open_risk", "what is open has no stop or no rate, so its risk is unknown"))
         return
-    if risk + others[0] > amounts.open_risk:
-        text = (
-            f"with {others[0]:.2f} open already risks {risk + others[0]:.2f}, at most {amounts.open_risk:f}"
-        )
+    most = state.limits.open_risk.amount(state.risk_per_trade)
+    if risk + others[0] > most:
+        text = f"with {others[0]:.2f} open already risks {risk + others[0]:.2f}, at most {most:f}"
         reasons.append(_reason("open_risk", text))
     worth = others[1] + order.amount * price * rate
     most = state.limits.notional.amount(state.equity)

@@ -17,11 +17,13 @@ import structlog
 from services.risk import measures
 from services.risk.guard import Guard
 from services.shared import subjects
-from services.shared.bus import Bus, Outbox, told_to_leave
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import Halt
 from services.shared.errors import BusError, Conflict, InvalidInput, NotStored
 from services.shared.events import TYPE_OF
 from services.shared.limits import DEFAULTS
+from services.shared.outbox import Outbox
+from services.shared.repeats import CarriedOut
 from services.shared.verdicts import Answer
 from services.shared.wire import encode, event_id
 
@@ -44,7 +46,8 @@ class Output:
 @dataclass(slots=True)
 class Places:
     """How far the guard has come in what it reads: stream sequences it has passed, the last seq counted of
-    the trader's run, the last seq used of its own per run, and the runs it has begun."""
+    the trader's run, the last seq used of its own per run, the runs it has begun, and the commands carried
+    out, to tell a repeat by."""
 
     stream_seq: int = 0
     market_seq: int = 0
@@ -52,12 +55,14 @@ class Places:
     trader_seq: int = 0
     seqs: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    carried_out: CarriedOut = field(default_factory=CarriedOut)
 
     def begin_run(self, run_id: str, counted: int) -> None:
         """A run began, with nothing of interest in its first `counted` events. Only the latest runs are
         remembered."""
         if run_id not in self.runs:
             self.runs.append(run_id)
+            self.carried_out.run_began()
         for old in self.runs[:-_RUNS_KEPT]:
             self.seqs.pop(old, None)
         del self.runs[:-_RUNS_KEPT]
@@ -102,6 +107,7 @@ class Keeper:
                 data["trader_seq"],
                 dict(data["seqs"]),
                 list(data["runs"]),
+                CarriedOut(data.get("carried_out")),
             )
             outputs = [Output(subject, msg_id, text.encode()) for subject, msg_id, text in data["outputs"]]
         except (KeyError, TypeError, ValueError) as error:
@@ -184,6 +190,7 @@ class Keeper:
             "trader_seq": self.places.trader_seq,
             "seqs": self.places.seqs,
             "runs": self.places.runs,
+            "carried_out": self.places.carried_out.kept(),
             "guard": self.guard.snapshot(),
             "outputs": [[out.subject, out.msg_id, out.data.decode()] for out in (*unsent, *self._pending)],
         }

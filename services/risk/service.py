@@ -117,7 +117,8 @@ class RiskService:
                 name="desk-risk",
                 version=__version__,
                 description="The risk guard: permits and halts",
-                # A queue group of its own: the trader's endpoints hear the same subjects (PROTOCOL 5).
+                # nats-py registers no endpoint without a queue group. One of its own does what none would:
+                # guard and trader both hear a stop. In the default group, "q", one of the two would.
                 queue_group=f"risk-{self._trader}",
             ),
         )
@@ -268,7 +269,7 @@ class RiskService:
                 "WARNING" if failing else "INFO",
                 "alert_channel",
                 text,
-                "Check its URL, password and network: `python -m services.risk test-alerts`.",
+                "Check its URL, password and network: `desk alerts test` tries it.",
             ),
             of_run=False,
         )

@@ -16,6 +16,7 @@ from services.shared.commands import HaltOrder, Verdict
 from services.shared.errors import InvalidInput
 from services.shared.events import DeploymentTerms, Direction, Reason, Side
 from services.shared.limits import Limits, parse
+from services.shared.market import Quote
 from services.shared.money import ZERO
 from services.shared.verdicts import Answer
 
@@ -31,10 +32,12 @@ LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Holding:
-    """The guard's own account of one open position, from fills alone. `amount` is never negative."""
+    """The guard's own account of one open position, from fills alone. `amount` is never negative. `same`: its
+    quote currency is the account's."""
 
     instrument: str
     side: Direction
+    same: bool
     amount: Decimal = ZERO
     opened: Decimal = ZERO
     entry_cost: Decimal = ZERO
@@ -91,6 +94,11 @@ class Spreads:
 
     last: datetime
     values: deque[float]
+
+    def take(self, quote: Quote) -> None:
+        """Take in a newer quote's."""
+        self.last = quote.time
+        self.values.append(abs(quote.ask - quote.bid))
 
 
 @dataclass(slots=True)
@@ -274,6 +282,7 @@ def _restore(data: Mapping[str, Any]) -> State:
         holding = Holding(
             row[0],
             row[1],
+            row[0].endswith(state.currency),
             Decimal(row[2]),
             Decimal(row[3]),
             Decimal(row[4]),

@@ -17,14 +17,11 @@ from services.shared.calendar import trading_day_end
 from services.shared.commands import HaltOrder
 from services.shared.events import AlertRaised, LimitsChanged, Reason, Severity
 from services.shared.limits import DEFAULTS, Limits, text_of
-from services.shared.market import Quote
+from services.shared.market import Quote, opening
 from services.shared.money import ZERO
-from services.shared.verdicts import Answer, StepReport
+from services.shared.verdicts import NOD, Answer, StepReport
 
 GUARD = "guard"
-NOD = Answer()
-"""The answer that says nothing: one for all, nobody may change it."""
-
 _NEVER = Decimal("-Infinity")
 _INFINITE = Decimal("Infinity")
 _TRADABLE_AFTER = timedelta(seconds=2)
@@ -38,7 +35,8 @@ class Watch:
     __slots__ = (
         "_alarm",
         "_floors",
-        "_near",
+        "_half",
+        "_half_near",
         "_near_from",
         "_out",
         "_quiet",
@@ -54,9 +52,10 @@ class Watch:
         self._out: Answer | None = None
         self._quiet = False
         self._quotes: Mapping[str, Quote] = {}
-        # What may differ at a little less than the present equity: spares the exact sum at most bars.
+        # Half of what may differ at a little less than the present equity, as a float and exactly: spares the
+        # exact sum at most bars.
         self._near_from = _INFINITE
-        self._near = 0.0
+        self._half, self._half_near = 0.0, ZERO
         self._unprotected = False
         self._alarm = _NEVER
         self._floors: tuple[tuple[str, Decimal], ...] = ()
@@ -91,7 +90,7 @@ class Watch:
                 loss = limits.daily_loss.amount(state.risk_per_trade)
                 floors.append(("daily_loss", state.day_open - loss))
         self._floors = tuple(floors)
-        self._alarm = max((floor for _, floor in floors), default=_NEVER)
+        self._alarm = max([floor for _, floor in floors], default=_NEVER)
 
     def _new_day(self, time: datetime) -> None:
         state = self.state
@@ -141,15 +140,10 @@ class Watch:
         return widest is None or quote.ask - quote.bid <= widest
 
     def _confirm_at_open(self, report: StepReport) -> None:
-        """On bars a breach is confirmed, or not, by the next open, at what was held then.
-
-        An open is a price of this step from before its end; without one the step's own mark decides.
-        """
+        """On bars a breach is confirmed, or not, by the next open, at what was held then; without one the
+        step's own mark decides."""
         state = self.state
-        opens: dict[str, Quote] = {}
-        for price in report.prices:
-            if price.time < report.time:
-                opens.setdefault(price.instrument, price)
+        opens = {price.instrument: opening(price) for price in report.opens}
         equity = equity_at(state, opens, report.rates)
         if equity is None:
             return

@@ -226,6 +226,11 @@ class Alerter:
             self._on_trouble(channel.label, failing)
 
 
+def trial_alert(trader: str, now: datetime) -> Alert:
+    """What is sent to find out whether alerts arrive."""
+    return Alert("INFO", "test", "This is a test of an alert channel.", "Nothing.", now, trader)
+
+
 async def try_channels(urls: Sequence[str], alert: Alert) -> dict[str, bool]:
     """Send one alert through each channel, once; whether each took it. Raises InvalidInput."""
     found = channels(urls)

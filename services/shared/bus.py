@@ -1,8 +1,8 @@
 """The connection to NATS: publish and have it stored, request, consume in batches, keep keys.
 
 Nothing of trading is in here. A connection never gives up: it reconnects for ever, a watchdog leaves a
-server that has frozen (nats-py alone does not), and a publish that must not be lost goes through
-`Outbox`, which sends it again under the same id until the stream has it.
+server that has frozen (nats-py alone does not), and a publish that must not be lost goes through an
+`outbox.Outbox`. What streams there are is in `streams`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext, api
+from nats.js import JetStreamContext
 from nats.js.errors import (
     APIError,
     KeyNotFoundError,
@@ -28,7 +27,6 @@ from nats.js.errors import (
 )
 from nats.js.kv import KeyValue
 
-from services.shared import subjects
 from services.shared.errors import BusError, Conflict, NoAnswer, NotStored
 
 log = structlog.get_logger(__name__)
@@ -302,121 +300,4 @@ class Bus:
         raise Conflict(f"{bucket}/{key} was written by somebody else")
 
 
-class Outbox:
-    """Messages on their way into streams, in order, sent again under their ids until stored.
-
-    `add` never waits; `drained` waits until everything added is on disk. A few may be under way at once;
-    a stream's order is kept by sending a message again only with everything behind it: consumers count by
-    seq, so a late repeat is harmless. `refused` is called when a stream is full or NATS away for `patience`
-    seconds, and sending goes on.
-    """
-
-    def __init__(self, bus: Bus, *, window: int = 256, patience: float = 2.0) -> None:
-        self._bus = bus
-        self._window = window
-        self._patience = patience
-        self._waiting: deque[tuple[str, bytes, str]] = deque()
-        self._wake = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self.stalled_since: float | None = None
-
-    def add(self, subject: str, data: bytes, msg_id: str) -> None:
-        """Take a message on; it leaves as soon as the loop runs."""
-        self._waiting.append((subject, data, msg_id))
-        self._empty.clear()
-        self._wake.set()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def waiting(self) -> list[tuple[str, bytes, str]]:
-        """What has been added and is not known to be stored: subject, data, id."""
-        return list(self._waiting)
-
-    @property
-    def stalled(self) -> bool:
-        """Whether nothing has been stored for `patience` seconds although something waits."""
-        since = self.stalled_since
-        return since is not None and asyncio.get_running_loop().time() - since > self._patience
-
-    async def drained(self) -> None:
-        """Wait until all that was added is stored."""
-        await self._empty.wait()
-
-    async def run(self) -> None:
-        """Send for ever; cancel to end. What has not been stored stays in the outbox."""
-        loop = asyncio.get_running_loop()
-        pause = 0.05
-        while not told_to_leave():
-            if not self._waiting:
-                self._empty.set()
-                self._wake.clear()
-                await self._wake.wait()
-            batch = [self._waiting[i] for i in range(min(self._window, len(self._waiting)))]
-            results = await asyncio.gather(
-                *(self._bus.store(subject, data, msg_id=msg_id) for subject, data, msg_id in batch),
-                return_exceptions=True,
-            )
-            stored = 0
-            for result in results:
-                if isinstance(result, NotStored):
-                    break
-                if isinstance(result, BaseException):
-                    raise result
-                stored += 1
-            for _ in range(stored):
-                self._waiting.popleft()
-            if stored == len(batch):
-                self.stalled_since, pause = None, 0.05
-                continue
-            if self.stalled_since is None or stored:
-                self.stalled_since = loop.time()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
-
-
-async def prepare(bus: Bus) -> None:
-    """Make every stream, bucket and durable consumer as `subjects` says. Idempotent; for the admin user."""
-    for stream in subjects.STREAMS:
-        await _ensure_stream(
-            bus.js,
-            api.StreamConfig(
-                name=stream.name,
-                subjects=list(stream.subjects),
-                storage=api.StorageType.FILE,
-                discard=api.DiscardPolicy.NEW if stream.refuse_when_full else api.DiscardPolicy.OLD,
-                max_bytes=stream.max_bytes,
-                max_msg_size=1024 * 1024,
-                allow_direct=True,
-                duplicate_window=120,
-            ),
-        )
-    for bucket in subjects.BUCKETS:
-        try:
-            await bus.js.key_value(bucket)
-        except NotFoundError:
-            await bus.js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1, direct=True))
-    for user in subjects.USERS:
-        for name in user.streams:
-            await bus.js.add_consumer(
-                name,
-                api.ConsumerConfig(
-                    durable_name=user.name,
-                    ack_policy=api.AckPolicy.EXPLICIT,
-                    ack_wait=30,
-                    max_ack_pending=50_000,
-                    max_deliver=-1,
-                ),
-            )
-
-
-async def _ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
-    try:
-        await js.stream_info(config.name or "")
-        await js.update_stream(config)
-    except NotFoundError:
-        await js.add_stream(config)
-
-
-__all__ = ["Bus", "Outbox", "Stored", "prepare", "told_to_leave"]
+__all__ = ["Bus", "Stored", "told_to_leave"]

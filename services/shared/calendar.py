@@ -10,9 +10,9 @@ Day and week of the last question are remembered, so that asking at every bar co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -26,8 +26,7 @@ def day_end(day: date) -> datetime:
     return datetime.combine(day, DAY_END, NEW_YORK).astimezone(UTC)
 
 
-@dataclass(slots=True, frozen=True)
-class _Day:
+class _Day(NamedTuple):
     """(after, until] in UTC, and the trading day it is."""
 
     after: datetime
@@ -35,8 +34,7 @@ class _Day:
     day: date
 
 
-@dataclass(slots=True, frozen=True)
-class _Week:
+class _Week(NamedTuple):
     """From one Friday's close (excluded) over Sunday's opening to the next close (included), in UTC."""
 
     after: datetime
@@ -50,6 +48,13 @@ _week = _Week(_LONG_AGO, _LONG_AGO, _LONG_AGO)
 
 
 def _find_day(moment: datetime) -> _Day:
+    # Nearly always it is the day after the last one asked for.
+    last = _day
+    if last.until < moment:
+        tomorrow = last.day + timedelta(days=1)
+        end = day_end(tomorrow)
+        if moment <= end:
+            return _Day(last.until, end, tomorrow)
     day = moment.astimezone(NEW_YORK).date()
     if moment > day_end(day):
         day += timedelta(days=1)

@@ -7,10 +7,12 @@ sensible, an empty message counts as `{}`, and unknown fields are ignored (and n
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from uuid import uuid4
 
 from pydantic import (
     AwareDatetime,
@@ -164,15 +166,39 @@ def parse_command(verb: str, data: bytes) -> tuple[AnyCommand, tuple[str, ...]]:
     if {"stream", "seq"} <= set(given):
         # A publish with a command's subject as its reply makes the server store its acknowledgement there.
         raise InvalidInput("this is a stream's acknowledgement, not a command")
-    ignored = tuple(sorted(str(name)[:64] for name in set(given) - set(kind.model_fields)))[:10]
-    return command, ignored  # type: ignore[return-value]
+    return command, _unknown(data, kind)  # type: ignore[return-value]
+
+
+def _unknown(data: bytes, kind: type[BaseModel]) -> tuple[str, ...]:
+    """The names of the first fields in `data` that `kind` does not know."""
+    return tuple(sorted(str(name)[:64] for name in set(json.loads(data)) - set(kind.model_fields)))[:10]
+
+
+def named_id(data: bytes) -> str:
+    """The id to answer a request by that cannot be used: its own where that can be read, else a new one."""
+    try:
+        return _Named.model_validate_json(data.strip()).command_id
+    except ValidationError:
+        return str(uuid4())
+
+
+class _Named(BaseModel):
+    command_id: CommandId
+
+
+def noting_ignored(reason: str, ignored: Sequence[str]) -> str:
+    """The reason of an answer, with the names of the fields that meant nothing."""
+    if not ignored:
+        return reason
+    note = f"ignored unknown fields: {', '.join(ignored)}"
+    return f"{reason}; {note}" if reason else note
 
 
 class CommandReply(BaseModel):
     """The answer on `control.<t>.<verb>`: stored and taken on, or why not."""
 
     status: Literal["accepted", "rejected"]
-    command_id: str | None = None
+    command_id: str
     reason: str = ""
 
 
@@ -277,15 +303,30 @@ class LimitsRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Literal[1] = 1
+    command_id: CommandId | None = None
     values: Annotated[dict[Name, Setting], Field(max_length=32)]
     by: Text = ""
     reason: Text = ""
+
+
+def parse_limits_request(data: bytes) -> tuple[LimitsRequest, tuple[str, ...]]:
+    """The request in `data` and the names of the fields that were ignored. Empty data changes nothing.
+
+    Raises InvalidInput.
+    """
+    data = data.strip() or b'{"values":{}}'
+    try:
+        asked = LimitsRequest.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidInput(explain(error)) from None
+    return asked, _unknown(data, LimitsRequest)
 
 
 class LimitsReply(BaseModel):
     """Accepted or rejected, and the limits in force now."""
 
     status: Literal["accepted", "rejected"]
+    command_id: str
     reason: str = ""
     limits: dict[str, str] = {}
 
@@ -303,6 +344,10 @@ class Heartbeat:
 
 
 HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
+
+
+WAITS_FOR_FILE = "waits for a file"
+"""How the `reason` of a deployment begins that cannot go on before a file of it can be read again."""
 
 
 class Deployment(BaseModel):

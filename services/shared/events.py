@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AwareDatetime, Field
 
+from services.shared.frozen import quickly_made
 from services.shared.money import Amount, Money, Price, Ratio
 
 Text = Annotated[str, Field(max_length=2000)]
@@ -54,6 +55,7 @@ class EquityMarked:
     open_risk: Money
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeOpened:
     """A position came into being by its first fill. `trade` and `order` count from 1 within the run."""
@@ -72,6 +74,7 @@ class TradeOpened:
     reason: Text = ""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeClosed:
     """A round trip from flat to flat; prices weighted by amount, `equity` the balance after it.
@@ -111,6 +114,7 @@ class Adjusted:
     reason: Text
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIntended:
     """An order the trader means to send. `expected` is the fill side's price at the decision, `risk`
@@ -151,6 +155,7 @@ class OrderDenied:
     reasons: tuple[Reason, ...]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderAccepted:
     """The broker works this order, at this price; sent again when its price or amount is amended."""
@@ -164,6 +169,7 @@ class OrderAccepted:
     price: Price | None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilled:
     """One fill. `commission` and `slippage` are costs in account currency, `rate` converts the quote

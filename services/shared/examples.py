@@ -214,7 +214,12 @@ SIGNAL: dict[str, Any] = {
     "r": "2",
 }
 LIMITS_REQUEST: dict[str, Any] = {"values": {"drawdown": "2500"}, "by": "api", "reason": "smaller account"}
-LIMITS_REPLY: dict[str, Any] = {"status": "accepted", "reason": "", "limits": {"drawdown": "2500"}}
+LIMITS_REPLY: dict[str, Any] = {
+    "status": "accepted",
+    "command_id": "limits-1",
+    "reason": "",
+    "limits": {"drawdown": "2500"},
+}
 HEARTBEAT = Heartbeat(service="risk", instance="1", version="0.1.0", time=RECORDED, state="ready", lag=0)
 RISK_CHECK: dict[str, Any] = {
     "trader": TRADER,

@@ -36,3 +36,10 @@ class Quote:
     time: datetime
     bid: float
     ask: float
+
+
+def opening(price: Bar | Quote) -> Quote:
+    """Where a bar opened, as the quote of its start; a quote is that already."""
+    if isinstance(price, Quote):
+        return price
+    return Quote(price.instrument, price.start, price.bid_open, price.ask_open)

@@ -133,7 +133,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "risk, api",
         "Attempts to deliver an alert that failed, by channel.",
-        "Try the channel: `python -m services.risk test-alerts`; check its URL, password and network.",
+        "Try the channel: `desk alerts test`; check its URL, password and network.",
         labels=("channel",),
     ),
     Metric(

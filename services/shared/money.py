@@ -52,8 +52,10 @@ def round_money(value: Decimal, currency: str) -> Decimal:
     return value.quantize(minor_unit(currency), ROUND_HALF_EVEN)
 
 
+@lru_cache(maxsize=256, typed=True)
 def exact(price: float) -> Decimal:
-    """The decimal a canonical float stands for: its shortest text."""
+    """The decimal a canonical float stands for: its shortest text. An order asks for the same two again and
+    again, so the latest are remembered."""
     return Decimal(repr(price))
 
 

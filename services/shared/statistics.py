@@ -35,7 +35,8 @@ Cash = Annotated[
 class Totals:
     """Sums over closed trades, in account currency. `gross_loss` is positive; `largest_loss` is the pnl
     of the worst losing trade, so negative. `r_count`, `r_sum` and `r_squares` run over trades that have
-    an r_multiple. Each field is a sum, or for the largest a maximum or minimum."""
+    an r_multiple. Each field is a sum, or for the largest and longest a maximum or minimum: a streak depends on
+    order, so the book counts it and each trade carries its own."""
 
     trades: int = 0
     wins: int = 0
@@ -53,6 +54,8 @@ class Totals:
     commission: Decimal = ZERO
     slippage: Decimal = ZERO
     adjustments: Decimal = ZERO
+    longest_win_streak: int = 0
+    longest_loss_streak: int = 0
 
     def add(self, trade: TradeClosed) -> None:
         """Count one closed trade."""
@@ -76,6 +79,8 @@ class Totals:
         self.seconds_held += Decimal((trade.trade_time - trade.entry_time) // _MICROSECOND).scaleb(-6)
         self.commission += trade.commission
         self.slippage += trade.slippage
+        self.longest_win_streak = max(self.longest_win_streak, trade.streak)
+        self.longest_loss_streak = max(self.longest_loss_streak, -trade.streak)
 
     def adjust(self, amount: Decimal) -> None:
         """Count a change in balance that is no trade."""
@@ -117,8 +122,10 @@ class Statistics(BaseModel):
     streak: int | None = Field(
         description="Wins (positive) or losses (negative) in a row up to the last trade, as the book counts."
     )
-    longest_win_streak: int | None = Field(description="Most wins in a row.")
-    longest_loss_streak: int | None = Field(description="Most losses in a row, as a positive number.")
+    longest_win_streak: int | None = Field(description="Most wins in a row. None without trades.")
+    longest_loss_streak: int | None = Field(
+        description="Most losses in a row, as a positive number. None without trades."
+    )
     equity: Cash = Field(description="Balance and unrealised; the balance when no mark is known.")
     peak: Cash | None = Field(description="Highest equity, the unrealised included.")
     drawdown: Cash | None = Field(description="peak - equity, now.")
@@ -174,8 +181,6 @@ def summarise(
     drawdown: Decimal | None = None,
     max_drawdown: Decimal | None = None,
     streak: int | None = None,
-    longest_win_streak: int | None = None,
-    longest_loss_streak: int | None = None,
     span: timedelta | None = None,
 ) -> Statistics:
     """The statistics of a run.
@@ -215,8 +220,8 @@ def summarise(
         largest_loss=totals.largest_loss,
         average_seconds_held=float(totals.seconds_held / totals.trades) if totals.trades else None,
         streak=streak,
-        longest_win_streak=longest_win_streak,
-        longest_loss_streak=longest_loss_streak,
+        longest_win_streak=totals.longest_win_streak if totals.trades else None,
+        longest_loss_streak=totals.longest_loss_streak if totals.trades else None,
         equity=now,
         peak=peak,
         drawdown=drawdown,

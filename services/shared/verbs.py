@@ -6,3 +6,5 @@ from typing import Literal, TypeAlias
 
 Verb: TypeAlias = Literal["deploy", "pause", "resume", "stop", "halt", "reset"]
 VERBS: tuple[Verb, ...] = ("deploy", "pause", "resume", "stop", "halt", "reset")
+ASKED: tuple[str, ...] = (*VERBS, "limits")
+"""What `control.<t>.*` can be asked: every command, and limits, which the guard answers."""

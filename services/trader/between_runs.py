@@ -21,32 +21,41 @@ from services.trader.outlook import size_outlook
 from services.trader.plan import make_plan
 from services.trader.run import Run
 from services.trader.settings import TraderSettings
-from services.trader.snapshot import Latch
+from services.trader.snapshot import Deferred, Latch
+from services.trader.waiting import Waiting
+
+OF_A_RUN = ("pause", "resume", "stop", "halt")
+_DEFERRED_AT_MOST = 4
 
 
 @dataclass(slots=True, frozen=True)
 class Situation:
-    """What the desk has now: a run, a latched halt, and the state it last showed."""
+    """What the desk has now: a run or one that waits for its files, with the commands that wait with it; a
+    latched halt, and the state it last showed."""
 
     run: Run | None
     latch: Latch | None
     shown: Deployment | None
+    waiting: Waiting | None = None
+    deferred: Sequence[Deferred] = ()
 
     @property
     def active(self) -> bool:
         """Whether a deployment is under way."""
-        return self.run is not None and not self.run.loop.finished
+        return self.waiting is not None or (self.run is not None and not self.run.loop.finished)
 
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of a command: an answer, messages, and perhaps a run, a latch or none any more."""
+    """What becomes of a command: an answer, messages, and perhaps a run, a latch or none any more, or that it
+    waits with its run."""
 
     reply: CommandReply
     messages: Sequence[Message] = ()
     run: Run | None = None
     latch: Latch | None = None
     clears_latch: bool = False
+    deferred: Deferred | None = None
 
 
 class BetweenRuns:
@@ -60,6 +69,8 @@ class BetweenRuns:
         command = taken.command
         if command is None:
             return self._refuse(taken, taken.error, now)
+        if now_is.waiting is not None and taken.verb in OF_A_RUN:
+            return self._defer(taken, now_is.waiting, now_is.deferred, now)
         if isinstance(command, Deploy):
             return await self._deploy(taken, command, now_is, now)
         if taken.verb == "halt":
@@ -89,6 +100,7 @@ class BetweenRuns:
                 mode="live" if settings.speed else "lockstep",
                 strategies=settings.data_dir / "strategies",
                 rates=settings.data_dir / "rates",
+                bar_seconds=settings.bar_seconds,
             )
             outlook = await asyncio.to_thread(size_outlook, plan)
         except InvalidInput as error:
@@ -102,6 +114,7 @@ class BetweenRuns:
             journal=Journal(settings.trader, run_id),
             feed=settings.feed,
             speed=settings.speed,
+            bar_seconds=settings.bar_seconds,
             deployment_time=now,
         )
         messages = run.start(now)
@@ -114,7 +127,27 @@ class BetweenRuns:
             )
         return Decision(self._accepted(taken), messages, run=run)
 
+    def _defer(
+        self, taken: StoredCommand, waiting: Waiting, deferred: Sequence[Deferred], now: datetime
+    ) -> Decision:
+        """A command to a run that waits for its files: nothing enters meanwhile, and nothing can be closed, since
+        nothing has a price. It is taken on, and done when the run goes on."""
+        alike = sum((each.verb in ("stop", "halt")) == (taken.verb in ("stop", "halt")) for each in deferred)
+        if alike >= _DEFERRED_AT_MOST:
+            return self._refuse(taken, f"{alike} commands like it wait already: {waiting.why}", now)
+        why = f"waits until a file is back, and is carried out then; nothing enters meanwhile: {waiting.why}"[
+            :500
+        ]
+        reply = CommandReply(status="accepted", command_id=taken.command_id, reason=why)
+        told: tuple[Literal["accepted", "blocked"], ...] = ("accepted", "blocked")
+        messages = self._say(
+            taken, now, told if taken.verb != "resume" else told[:1], why=why, kind="waiting"
+        )
+        return Decision(reply, messages, deferred=Deferred.of(taken))
+
     def _why_active(self, now_is: Situation) -> str:
+        if now_is.waiting is not None:
+            return f"Already deployed: the run waits for a file: {now_is.waiting.why}"
         if now_is.run is not None and now_is.run.loop.engine.state.phase == "STOPPED":
             return "Already deployed: the stopped run still holds a position behind its stop (`desk stop` closes it)"
         return "Already deployed"
@@ -158,27 +191,33 @@ class BetweenRuns:
         states: Sequence[Literal["accepted", "rejected", "blocked", "flat", "done"]],
         *others: StatusChanged | AlertRaised,
         why: str = "",
+        kind: str = "command",
     ) -> list[Message]:
-        """The command's outcomes; what else happened comes before the last of them."""
+        """The command's outcomes; what else happened comes before the last of them. `kind` keeps apart what is
+        said of one command at two times."""
         verb = taken.verb if taken.verb.isascii() and taken.verb.isalnum() else "unknown"
         outcomes = [
             CommandOutcome(command_id=taken.command_id, verb=verb[:64], state=state, reason=why[:500])
             for state in states
         ]
         facts = [*outcomes[:-1], *others, outcomes[-1]]
-        return outside_run(self._settings.trader, "command", taken.seq, facts, now)
+        return outside_run(self._settings.trader, kind, taken.seq, facts, now)
 
-    def refuse_signal(self, taken: StoredSignal, now: datetime) -> list[Message]:
-        """A signal while nothing is deployed."""
+    def refuse_signal(self, taken: StoredSignal, now_is: Situation, now: datetime) -> list[Message]:
+        """A signal while nothing is deployed, or while the run waits: its price would be an old one."""
         assert taken.signal is not None
+        waiting = now_is.waiting
+        why = "nothing is deployed" if waiting is None else f"the run waits for a file: {waiting.why}"
         outcome = CommandOutcome(
-            command_id=taken.signal.id, verb="signal", state="rejected", reason="nothing is deployed"
+            command_id=taken.signal.id, verb="signal", state="rejected", reason=why[:500]
         )
         return outside_run(self._settings.trader, "signal", taken.seq, [outcome], now)
 
     def deployment(self, now_is: Situation, *, finished: bool, now: datetime) -> Deployment:
         """What the API shows of the desk: the run, or what is left of the last one."""
         run, before = now_is.run, now_is.shown
+        if now_is.waiting is not None:
+            return now_is.waiting.deployment(before, now_is.deferred, now)
         if run is None:
             return self._without_run(now_is, now)
         state = run.loop.engine.state

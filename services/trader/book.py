@@ -93,8 +93,9 @@ class Book:
         """Book an entry fill; commission leaves the balance at once."""
         position.amount += amount
         position.opened += amount
-        position.entry_cost += amount * price
-        position.held_cost += amount * price
+        cost = amount * price
+        position.entry_cost += cost
+        position.held_cost += cost
         position.average = float(position.entry_cost / position.opened)
         self._book_costs(position, commission, slippage)
 

@@ -24,11 +24,12 @@ _SHARED = "*"
 class InstrumentContext:
     """What a strategy sees and may do with one instrument."""
 
-    __slots__ = ("_base", "_engine", "_seconds", "instrument", "time")
+    __slots__ = ("_base", "_engine", "_known", "_seconds", "instrument", "time")
 
     def __init__(self, engine: Engine, instrument: str) -> None:
         self._engine = engine
         self._base = engine.timeframes[instrument].base
+        self._known = engine.holdings
         self._seconds: dict[str, int] = {}
         self.instrument = instrument
         self.time: datetime = datetime.min.replace(tzinfo=UTC)
@@ -65,10 +66,16 @@ class InstrumentContext:
 
     def position(self, instrument: str | None = None) -> Holding | None:
         """The true position, or None when flat."""
-        held = self._engine.state.book.positions.get(instrument or self.instrument)
-        if held is None:
-            return None
-        return Holding(held.side, held.amount, held.average, held.stop, held.target)
+        name = instrument or self.instrument
+        known = self._known
+        if name not in known:
+            held = self._engine.state.book.positions.get(name)
+            known[name] = (
+                None
+                if held is None
+                else Holding(held.side, held.amount, held.average, held.stop, held.target)
+            )
+        return known[name]
 
     def enter(
         self,

@@ -42,7 +42,7 @@ class Display:
         """Show what has changed; NATS away is no reason to wait, the next call shows it."""
         at = asyncio.get_running_loop().time()
         essence = _essence(now_is, finished)
-        if essence == self._essence and (now_is.run is None or at - self._at < _EVERY):
+        if essence == self._essence and (not now_is.active or at - self._at < _EVERY):
             return
         if not self._bus.connected:
             return
@@ -58,7 +58,9 @@ class Display:
 
 def _essence(now_is: Situation, finished: bool) -> tuple[Any, ...]:
     """What a reader must not see late."""
-    run = now_is.run
+    run, waiting = now_is.run, now_is.waiting
+    if waiting is not None:
+        return waiting.kept.run_id, waiting.why, len(now_is.deferred)
     if run is None:
         return (now_is.latch,)
     state = run.loop.engine.state

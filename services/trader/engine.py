@@ -1,129 +1,43 @@
 """The engine: inputs in, outputs out. The same inputs give the same outputs, always.
 
-Pure: no I/O, clock or randomness; time comes in with the input. It runs the strategy, keeps the phases of a
-deployment and says when it is flat. The life of an order is in `orders`, the money in `book`, and who feeds
-it in `loop`.
+Pure: no I/O, clock or randomness; time comes in with the input. It runs the strategy and takes each input to
+where it belongs. A deployment's phases and its end are in `deployment`, the life of an order is in `orders`, the
+money in `book`, and who feeds it in `loop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from services.shared.calendar import in_session, next_session, week_close
-from services.shared.commands import Signal, StopMode
 from services.shared.errors import InvalidInput
-from services.shared.events import AlertRaised, CommandOutcome, DeploymentTerms, Phase, Reason, StatusChanged
+from services.shared.events import DeploymentTerms, Reason
 from services.shared.market import Quote
 from services.shared.verdicts import Answer
 from services.trader.book import Book
 from services.trader.brokers.base import Update
 from services.trader.context import InstrumentContext
+from services.trader.deployment import Deployment, EngineState
 from services.trader.feeds.base import MarketStep
 from services.trader.history import Timeframes
-from services.trader.orders import Orders, OrderState, Outputs
+from services.trader.inputs import CommandInput, SignalInput
+from services.trader.orders import Orders
 from services.trader.rates import Rates
 from services.trader.sizing import Sizing, size_entry
-from services.trader.strategies.base import Fill, Strategy, timeframe_seconds
+from services.trader.strategies.base import Fill, Holding, Strategy, timeframe_seconds
 from services.trader.valuation import Valuation
+from services.trader.working import Outputs
 
 _BEFORE_CLOSE = timedelta(minutes=30)
 _WEEK = timedelta(days=6)  # a little less than the distance of two closes, whatever summer time does
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED_SIGNALS = 500
 
-Finish: TypeAlias = Literal["STOPPED", "HALTED", "COMPLETED", "FAILED"]
 
-
-@dataclass(frozen=True, slots=True)
-class CommandInput:
-    """A stored command that concerns a running deployment. `urgent`: take the last price, don't wait."""
-
-    verb: Literal["pause", "resume", "stop", "halt"]
-    command_id: str
-    by: str = ""
-    reason: str = ""
-    mode: StopMode = "flatten"
-    urgent: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SignalInput:
-    """A signal, and the wall's time it was taken at: that is what its expiry is held against."""
-
-    signal: Signal
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfData:
-    """A replay has no more prices."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuardSilent:
-    """The guard does not answer: resting entries go (live only)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something about the run that a person should know, noticed outside of the engine."""
-
-    severity: Literal["INFO", "WARNING", "CRITICAL"]
-    code: str
-    text: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Something the run cannot go on without has failed; `reason` is for a person."""
-
-    reason: str
-
-
-Input: TypeAlias = MarketStep | CommandInput | SignalInput | EndOfData | GuardSilent | Notice | Broken
-
-
-@dataclass(slots=True, kw_only=True)
-class Ending:
-    """How the run is coming to its end, and on whose command."""
-
-    finish: Finish
-    verb: str
-    mode: StopMode
-    code: str
-    reason: str
-    command_ids: list[str] = field(default_factory=list)
-    blocked: bool = False
-    frozen: bool = False
-    done: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class EngineState:
-    """All of a run that has to survive a restart, but for what the feed can tell again."""
-
-    book: Book
-    orders: OrderState = field(default_factory=OrderState)
-    phase: Phase = "NOT_DEPLOYED"
-    step: int = 0
-    time: datetime | None = None
-    paused: bool = False
-    deadline: datetime | None = None
-    ending: Ending | None = None
-    waiting_alerted: bool = False
-    alerted: list[str] = field(default_factory=list)
-    signals: list[str] = field(default_factory=list)
-    seen: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
-    quotes: dict[str, Quote] = field(default_factory=dict)
-
-
-class Engine:
+class Engine(Deployment):
     """One deployment. Feed it inputs through `loop.TradingLoop`."""
 
     def __init__(
@@ -140,10 +54,10 @@ class Engine:
         self.terms = terms
         self.strategy = strategy
         self.rates = rates
-        self.out = Outputs()
-        self.state = state or EngineState(
+        state = state or EngineState(
             book=Book(currency=terms.currency, balance=terms.balance, peak=terms.balance)
         )
+        out = Outputs()
         self._hours = hours
         self._length = timedelta(seconds=terms.bar_seconds)
         self._weekend_flat = terms.weekend == "flat"
@@ -151,62 +65,30 @@ class Engine:
         self.timeframes = {
             name: Timeframes(terms.bar_seconds, longer, strategy.look_back) for name in terms.instruments
         }
-        self.orders = Orders(
-            self.state.orders,
-            self.state.book,
+        orders = Orders(
+            state.orders,
+            state.book,
             rates,
-            self.state.quotes,
-            self.out,
+            state.quotes,
+            out,
             risk_per_trade=terms.risk_per_trade,
             min_amount=min_amount,
             strategy=terms.strategy,
             sizing=sizing,
         )
+        super().__init__(state, orders, out)
+        # Positions as strategies see them, by instrument, for as long as the book stays as it is.
+        self.holdings: dict[str, Holding | None] = {}
         self._contexts = {name: InstrumentContext(self, name) for name in terms.instruments}
+        for name in terms.instruments:
+            state.seen.setdefault(name, 0)
         self._rates_follow = rates.follows_prices
-        self._valuation = Valuation(self.state.book, rates)
+        self._tells_fills = type(strategy).on_fill is not Strategy.on_fill
+        self._valuation = Valuation(state.book, rates)
         self._filled = False
         self._fills: list[Fill] = []
         self._refusal: Reason | None = None
         self._weekend_from = self._weekend_until = _NEVER
-
-    # what others may know
-
-    @property
-    def book(self) -> Book:
-        """The run's accounts."""
-        return self.state.book
-
-    @property
-    def finished(self) -> bool:
-        """Ended, with nothing left open or worked."""
-        return self.state.phase in ("STOPPED", "HALTED", "COMPLETED", "FAILED") and self.settled
-
-    @property
-    def settled(self) -> bool:
-        """No position and no working order."""
-        return self.book.flat and not self.state.orders.working
-
-    @property
-    def accepts_entries(self) -> bool:
-        """Whether the deployment's phase lets a strategy open anything."""
-        state = self.state
-        return state.phase == "MONITORING" and not state.paused and state.ending is None
-
-    def refuses(self, verb: str) -> str | None:
-        """Why a command cannot be carried out now, or None."""
-        state = self.state
-        if state.ending is not None and state.ending.frozen and verb in ("stop", "halt"):
-            return None
-        if verb == "halt":
-            return "already halted" if state.ending and state.ending.finish == "HALTED" else None
-        if state.ending is not None and not (verb == "stop" and state.ending.mode == "graceful"):
-            return f"the deployment is ending already: {state.ending.reason}"
-        if verb == "pause" and state.paused:
-            return "already paused"
-        if verb == "resume" and not state.paused:
-            return "not paused"
-        return None
 
     # inputs
 
@@ -236,17 +118,18 @@ class Engine:
         quotes, seen = state.quotes, state.seen
         for quote in step.quotes:
             quotes[quote.instrument] = quote
+        closes = not step.quotes
         for bar in step.bars:
             name = bar.instrument
-            if not step.quotes:
+            if closes:
                 quotes[name] = Quote(name, bar.end, bar.bid_close, bar.ask_close)
             frames = self.timeframes.get(name)
             if frames is not None:
                 frames.append(bar)
-                seen[name] = seen.get(name, 0) + 1
+                seen[name] += 1
         if self._rates_follow:
             self._follow_rates(step)
-        if self.orders.restless:
+        if state.orders.leaving or self.orders.unknown:
             self.orders.follow_up()
         if state.ending is not None and state.ending.mode == "flatten" and not self.settled:
             self.orders.flatten(state.ending.code, urgent=state.orders.urgent)
@@ -268,12 +151,14 @@ class Engine:
         """News from the broker."""
         fill = self.orders.on_update(update)
         self._valuation.book_changed()
+        self.holdings.clear()
         if fill is None:
             return
         self._filled = True
-        self._fills.append(
-            Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
-        )
+        if self._tells_fills:
+            self._fills.append(
+                Fill(fill.instrument, fill.purpose, fill.side, fill.amount, fill.price, fill.filled_at)
+            )
         if fill.purpose == "entry":
             for news in self.orders.take_early():
                 self.on_update(news)
@@ -379,21 +264,15 @@ class Engine:
         if self.state.ending is None or self.state.ending.finish != "HALTED":
             self._end("FAILED", "fail", "flatten", "failed", reason, None)
 
-    def settle(self) -> None:
-        """After the news of a step: move an ending along; what was opened meanwhile is left again."""
-        ending = self.state.ending
-        if ending is None:
-            return
-        if ending.mode == "flatten" and not self.book.positions.keys() <= self.state.orders.leaving.keys():
-            self.orders.flatten(ending.code, urgent=self.state.orders.urgent)
-        self._advance_ending(ending)
-
     def mark(self) -> None:
         """State the equity of this step."""
         self._filled = False
         state, book = self.state, self.state.book
-        worth = self._valuation.of(state.quotes) if book.positions else ()
-        self.out.facts.append(book.mark(state.step, *worth))
+        if book.positions:
+            unrealised, open_risk = self._valuation.of(state.quotes)
+            self.out.facts.append(book.mark(state.step, unrealised, open_risk))
+        else:
+            self.out.facts.append(book.mark(state.step))
 
     @property
     def unmarked_fill(self) -> bool:
@@ -449,146 +328,9 @@ class Engine:
         self._enter_phase(self.state.phase, "paused" if self.state.paused else "resumed", command.command_id)
         self._outcome(command.command_id, command.verb, "done", "")
 
-    def _end(
-        self, finish: Finish, verb: str, mode: StopMode, code: str, reason: str, command: CommandInput | None
-    ) -> None:
-        state = self.state
-        before = state.ending
-        commands = before.command_ids if before is not None else []
-        if command is not None:
-            commands = [*commands, command.command_id]
-        if before is not None and before.finish == "HALTED":
-            finish = "HALTED"
-        ending = Ending(finish=finish, verb=verb, mode=mode, code=code, reason=reason, command_ids=commands)
-        state.ending = ending
-        command_id = command.command_id if command is not None else None
-        self._enter_phase("HALTED" if finish == "HALTED" else "STOPPING", reason, command_id)
-        if finish == "HALTED":
-            self.alert(
-                "CRITICAL",
-                "halted",
-                f"Trading is halted: {reason}",
-                "Positions are being closed. Find the cause, then `desk reset --reason ...` and deploy again.",
-            )
-        if mode == "flatten":
-            urgent = (command.urgent if command is not None else True) and self._last_price_can_be_had
-            self.orders.flatten(code, urgent=urgent)
-        else:
-            self.orders.cancel_entries(Reason(code=code, text=reason))
-            ending.frozen = mode == "freeze"
-
-    def _end_by_itself(self, code: str, reason: str, *, urgent: bool) -> None:
-        """Data or hours are over: an ending under way becomes a flatten, and stays whose it was."""
-        ending = self.state.ending
-        if ending is None:
-            self._end("COMPLETED", "end", "flatten", code, reason, None)
-        else:
-            ending.mode, ending.code = "flatten", code
-        self.orders.flatten(code, urgent=urgent)
-
-    @property
-    def _market_open(self) -> bool:
-        return self.state.time is None or in_session(self.state.time)
-
-    @property
-    def _last_price_can_be_had(self) -> bool:
-        """In session, and at the very close: a bar that ends there has a price of the session."""
-        return self._market_open or self.state.time == week_close(self.state.time or _NEVER)
-
-    def _advance_ending(self, ending: Ending) -> None:
-        state = self.state
-        if not ending.blocked and self.orders.none_adds_risk:
-            ending.blocked = True
-            self._outcomes(ending, "blocked")
-        if self.settled:
-            if not ending.done:
-                ending.done = True
-                self._outcomes(ending, "flat")
-                self._enter_phase(ending.finish, ending.reason, None)
-                self._outcomes(ending, "done")
-        elif ending.frozen and state.phase != "STOPPED":
-            self._enter_phase("STOPPED", f"{ending.reason}; the position is left to its stop", None)
-            self._outcomes(ending, "done", "the position is left to its stop at the broker")
-            ending.command_ids = []
-        elif ending.mode == "flatten" and not self._market_open and not state.waiting_alerted:
-            state.waiting_alerted = True
-            assert state.time is not None
-            until = next_session(state.time)
-            self.alert(
-                "CRITICAL",
-                "waiting_for_market",
-                f"The market is closed: {len(self.book.positions)} position(s) stay open behind their stops "
-                f"until it opens at {until.isoformat()}",
-                "Nothing can be closed before. Check the stops at your broker if you are worried.",
-            )
-
-    def _outcomes(self, ending: Ending, state: Literal["blocked", "flat", "done"], reason: str = "") -> None:
-        for command_id in ending.command_ids:
-            self._outcome(command_id, ending.verb, state, reason)
-
-    def _outcome(
-        self,
-        command_id: str,
-        verb: str,
-        state: Literal["accepted", "rejected", "blocked", "flat", "done"],
-        why: str,
-    ) -> None:
-        self.out.facts.append(CommandOutcome(command_id=command_id, verb=verb, state=state, reason=why[:500]))
-
-    def _enter_phase(
-        self, phase: Phase, reason: str, command_id: str | None, terms: DeploymentTerms | None = None
-    ) -> None:
-        before, self.state.phase = self.state.phase, phase
-        self.out.facts.append(
-            StatusChanged(
-                phase=phase,
-                previous=before,
-                reason=reason[:500],
-                holding="flat" if self.settled else "open",
-                command_id=command_id,
-                terms=terms,
-            )
-        )
-
-    def alert(
-        self, severity: Literal["INFO", "WARNING", "CRITICAL"], code: str, text: str, action: str
-    ) -> None:
-        """Raise an alert."""
-        self.out.facts.append(AlertRaised(severity=severity, code=code, text=text[:1000], action=action))
-
-    def _alert_once(self, severity: Literal["WARNING"], code: str, text: str, action: str) -> None:
-        if code not in self.state.alerted:
-            self.state.alerted.append(code)
-            self.alert(severity, code, text, action)
-
-    def alert_denial(self, reasons: Sequence[Reason]) -> None:
-        """Tell a person, once per cause, of an entry that the guard or the desk itself refused."""
-        for reason in reasons:
-            self._alert_once(
-                "WARNING",
-                f"denied_{reason.code}"[:64],
-                f"An order was denied: {reason.text}",
-                "Nothing to do if that is what the limit is for; `desk limits` shows them all.",
-            )
-
 
 def open_deadline(moment: datetime) -> datetime:
     """`moment`, or the week's close before it when the market is closed then."""
     if in_session(moment):
         return moment
     return week_close(next_session(moment)) - timedelta(days=7)
-
-
-__all__ = [
-    "Broken",
-    "CommandInput",
-    "EndOfData",
-    "Ending",
-    "Engine",
-    "EngineState",
-    "GuardSilent",
-    "Input",
-    "Notice",
-    "SignalInput",
-    "open_deadline",
-]

@@ -17,7 +17,7 @@ from services.shared import subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import RiskAnswer
 from services.shared.errors import NoAnswer
-from services.shared.market import Quote
+from services.shared.market import Quote, opening
 from services.shared.money import exact
 from services.shared.verdicts import Answer, StepReport
 from services.shared.wire import wire_time
@@ -52,10 +52,8 @@ class GuardLink:
                 "judge": [intent.order for intent in report.judge],
                 "quotes": {name: _sides(quote) for name, quote in report.quotes.items()},
                 "rates": {currency: format(rate, "f") for currency, rate in report.rates.items()},
-                "fresh": [quote.instrument for quote in report.prices if quote.time >= report.time],
-                "opens": {
-                    quote.instrument: _sides(quote) for quote in report.prices if quote.time < report.time
-                },
+                "fresh": [price.instrument for price in report.fresh],
+                "opens": {price.instrument: _sides(opening(price)) for price in report.opens},
             },
             separators=(",", ":"),
         ).encode()

@@ -2,7 +2,7 @@
 
 The plain copy of a command wakes the reader and, where it stops something, blocks new risk at once; it does
 nothing else, since it carries no sequence (PROTOCOL 5). Whoever wants an answer asks on `control.<t>.<verb>`:
-the request is stored, and answered with what became of it.
+the request is stored, and answered with what became of it; requests do not wait for each other.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ from services.shared.commands import (
     CommandReply,
     Halt,
     Signal,
+    named_id,
+    noting_ignored,
     parse_command,
     parse_signal,
 )
 from services.shared.errors import BusError, InvalidInput, NotStored
+from services.shared.repeats import CarriedOut, identity
+from services.shared.verbs import ASKED
 
 log = structlog.get_logger(__name__)
 
@@ -39,17 +43,24 @@ _BLOCKING = ("pause", "stop", "halt")
 _RETRIES = (0.0, 0.005, 0.02, 0.1, 0.3)
 _LOOK_EVERY = 1.0
 _ANSWER_WITHIN = 3.0
+_ANSWERED_AT_ONCE = 32
+_OTHERS_QUEUE = "other"
+"""A queue group of one's own: the server makes one group of two that have a name in common, whatever their
+subjects, and half of the requests would go here instead of to their endpoint."""
 
 
 @dataclass(slots=True, frozen=True)
 class StoredCommand:
-    """A command as the stream has it; `error` when it cannot be used."""
+    """A command as the stream has it; `error` when it cannot be used, `identity` for telling a repeat,
+    `repeated` when it was known for one as it was read."""
 
     seq: int
     verb: str
     command_id: str
     command: AnyCommand | None
     error: str = ""
+    identity: str = ""
+    repeated: bool = False
 
     @property
     def guard_run(self) -> str:
@@ -60,7 +71,8 @@ class StoredCommand:
     @property
     def ends_waiting(self) -> bool:
         """Whether a person says by it that the guard need not be waited for (PROTOCOL 3)."""
-        return self.verb in ("stop", "halt") and self.command is not None and not self.guard_run
+        usable = self.command is not None and not self.repeated
+        return self.verb in ("stop", "halt") and usable and not self.guard_run
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,13 +90,20 @@ class Inbox:
     `on_block` is called then.
     """
 
-    def __init__(self, bus: Bus, trader: str, *, commands_seq: int, signals_seq: int) -> None:
+    def __init__(
+        self, bus: Bus, trader: str, repeats: CarriedOut, *, commands_seq: int, signals_seq: int
+    ) -> None:
         self._bus = bus
         self._trader = trader
+        self._repeats = repeats
         self._commands_seq = commands_seq
         self._signals_seq = signals_seq
         self._heard = asyncio.Event()
-        self._waiting: dict[str, asyncio.Future[CommandReply]] = {}
+        self._waiting: dict[str, list[asyncio.Future[CommandReply]]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, asyncio.Semaphore] = {
+            verb: asyncio.Semaphore(_ANSWERED_AT_ONCE) for verb in VERBS
+        }
         self._service: Service | None = None
         self.pending: asyncio.Queue[StoredCommand | StoredSignal] = asyncio.Queue()
         self.arrived = asyncio.Event()
@@ -112,12 +131,17 @@ class Inbox:
                     handler=self._on_request,
                 )
             )
+        await self._bus.subscribe(
+            subjects.control(self._trader, "*"), self._on_other_request, queue=_OTHERS_QUEUE
+        )
 
     async def close(self) -> None:
         """Answer no more."""
         if self._service is not None:
             with contextlib.suppress(NatsError, OSError, TimeoutError):
                 await asyncio.wait_for(self._service.stop(), 1)
+        for task in self._answering:
+            task.cancel()
 
     async def catch_up(self) -> bool:
         """Read everything stored so far; whether there was anything. Raises BusError."""
@@ -126,7 +150,7 @@ class Inbox:
             subjects.COMMANDS, after=self._commands_seq, subject=f"command.{self._trader}.>"
         ):
             self._commands_seq = message.seq
-            command = _command(message)
+            command = _command(message, self._repeats)
             self.stops_waiting += command.ends_waiting
             self.pending.put_nowait(command)
             self.arrived.set()
@@ -170,43 +194,74 @@ class Inbox:
         """Wait until there is something to take."""
         await self.arrived.wait()
 
-    def carried_out(self, command_id: str, reply: CommandReply) -> None:
+    def carried_out(self, taken: StoredCommand, reply: CommandReply) -> None:
         """Tell whoever asked for this command what became of it."""
-        waiting = self._waiting.get(command_id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reply)
+        for waiting in self._waiting.get(taken.identity, ()):
+            if not waiting.done():
+                waiting.set_result(reply)
 
     async def _on_copy(self, message: Msg) -> None:
         verb = message.subject.rpartition(".")[2]
-        if message.subject.startswith("command.") and verb in _BLOCKING:
+        blocks = message.subject.startswith("command.") and verb in _BLOCKING
+        if blocks and not self._repeats_one(verb, bytes(message.data)):
             if self.blocked is None:
                 self.blocked_since = asyncio.get_running_loop().time()
             self.blocked = verb
             self.on_block(verb)
         self._heard.set()
 
-    async def _on_request(self, request: Request) -> None:
-        verb = request.subject.rpartition(".")[2]
-        reply = await self._answer(verb, bytes(request.data))
+    def _repeats_one(self, verb: str, data: bytes) -> bool:
         try:
-            await request.respond(reply.model_dump_json().encode())
-        except Exception as error:  # noqa: BLE001 - the asker may have gone; that ends nothing here
+            command, _ = parse_command(verb, data)
+        except InvalidInput:
+            return False
+        return identity(verb, command) in self._repeats
+
+    async def _on_request(self, request: Request) -> None:
+        """Answer in a task of its own: an endpoint is handed its next request only when this returns."""
+        verb = request.subject.rpartition(".")[2]
+        await self._turns[verb].acquire()
+        task = asyncio.create_task(self._respond(verb, request))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _respond(self, verb: str, request: Request) -> None:
+        try:
+            reply = await self._answer(verb, bytes(request.data))
+            if request._msg.reply:
+                await request.respond(reply.model_dump_json().encode())
+        except (NatsError, OSError) as error:  # the asker may have gone; that ends nothing here
             log.warning("reply_not_sent", verb=verb, error=type(error).__name__)
+        finally:
+            self._turns[verb].release()
+
+    async def _on_other_request(self, message: Msg) -> None:
+        """Refuse a verb that nobody knows; the others have endpoints of their own."""
+        verb = message.subject.rpartition(".")[2]
+        if verb in ASKED or not message.reply:
+            return
+        reply = CommandReply(
+            status="rejected",
+            command_id=named_id(bytes(message.data)),
+            reason=f"expected one of {', '.join(ASKED)}, was {verb[:40]!r}",
+        )
+        with contextlib.suppress(BusError):
+            await self._bus.publish(message.reply, reply.model_dump_json().encode())
 
     async def _answer(self, verb: str, data: bytes) -> CommandReply:
         try:
             command, ignored = parse_command(verb, data)
         except InvalidInput as error:
-            return CommandReply(status="rejected", reason=str(error))
+            return CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
         command_id = command.command_id or str(uuid4())
         stored = command.model_copy(update={"command_id": command_id})
         future: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
-        self._waiting[command_id] = future
+        waiting = self._waiting.setdefault(asked := identity(verb, stored), [])
+        waiting.append(future)
         try:
+            # Without a Nats-Msg-Id: NATS must drop no stop for its id (see `shared.repeats`).
             await self._bus.store(
-                subjects.command(self._trader, verb),
-                stored.model_dump_json(exclude_none=True).encode(),
-                msg_id=command_id,
+                subjects.command(self._trader, verb), stored.model_dump_json(exclude_none=True).encode()
             )
             self._heard.set()
             reply = await asyncio.wait_for(future, _ANSWER_WITHIN)
@@ -217,10 +272,11 @@ class Inbox:
                 status="accepted", command_id=command_id, reason="stored; not carried out yet"
             )
         finally:
-            del self._waiting[command_id]
-        if ignored and reply.status == "accepted":
-            note = f"ignored unknown fields: {', '.join(ignored)}"
-            reply = reply.model_copy(update={"reason": f"{reply.reason}; {note}" if reply.reason else note})
+            waiting.remove(future)
+            if not waiting:
+                del self._waiting[asked]
+        if reply.status == "accepted":
+            reply = reply.model_copy(update={"reason": noting_ignored(reply.reason, ignored)})
         return reply
 
 
@@ -228,7 +284,7 @@ def _ignore(verb: str) -> None:
     """Nobody wants to know."""
 
 
-def _command(message: Stored) -> StoredCommand:
+def _command(message: Stored, repeats: CarriedOut) -> StoredCommand:
     verb = message.subject.rpartition(".")[2]
     fallback = f"{subjects.COMMANDS}:{message.seq}"
     if message.subject.count(".") != 2:
@@ -237,7 +293,15 @@ def _command(message: Stored) -> StoredCommand:
         command, _ = parse_command(verb, message.data)
     except InvalidInput as error:
         return StoredCommand(message.seq, verb, fallback, None, str(error))
-    return StoredCommand(message.seq, verb, command.command_id or fallback, command)
+    known_as = identity(verb, command)
+    return StoredCommand(
+        message.seq,
+        verb,
+        command.command_id or fallback,
+        command,
+        identity=known_as,
+        repeated=known_as in repeats,
+    )
 
 
 def _signal(message: Stored) -> StoredSignal:

@@ -68,7 +68,8 @@ def outside_run(
     """What is said about a command or signal while nothing runs.
 
     Such events belong to no run; their seq comes from the stored message's own, so that a restarted trader
-    says the same under the same id. `kind` is `command` or `signal`.
+    says the same under the same id. `kind` keeps apart what is numbered apart: `command`, `signal`, `waiting`,
+    `files`.
     """
     journal = Journal(trader, f"desk.{trader}.{kind}", {"trader": stored_seq * _PER_COMMAND})
     return journal.write(facts, now, now)

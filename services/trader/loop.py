@@ -16,23 +16,16 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from services.shared.events import Body, OrderIntended, Reason
-from services.shared.market import Quote
-from services.shared.verdicts import Answer, RiskGuard, StepReport
+from services.shared.market import Bar, Quote
+from services.shared.verdicts import NOD, Answer, RiskGuard, StepReport
 from services.trader.brokers.base import Broker, Update
-from services.trader.brokers.paper import PaperBroker, PaperState
-from services.trader.engine import (
-    Broken,
-    CommandInput,
-    EndOfData,
-    Engine,
-    EngineState,
-    GuardSilent,
-    Input,
-    Notice,
-    SignalInput,
-)
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperState
+from services.trader.deployment import EngineState
+from services.trader.engine import Engine
 from services.trader.feeds.base import MarketStep
-from services.trader.orders import Action, Amend, Cancel, Submit
+from services.trader.inputs import Broken, CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
+from services.trader.working import Action, Amend, Cancel, Submit
 
 _BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,14 +66,16 @@ class TradingLoop:
         engine = self.engine
         state = engine.state
         state.step += 1
-        prices: Sequence[Quote] = ()
+        fresh: Sequence[Bar | Quote] = ()
+        opens: Sequence[Bar] = ()
         if type(given) is MarketStep:
-            held = bool(state.book.positions)
+            fresh = given.quotes or given.bars
+            if state.book.positions and not given.quotes:
+                opens = given.bars
             updates = self.broker.on_market(given)
             if updates:
                 self._hear(updates, given.time)
             engine.on_market(given)
-            prices = self._prices(given, held)
             if engine.out.actions or state.ending is not None:
                 self._work()
             engine.mark()
@@ -108,7 +103,8 @@ class TradingLoop:
             facts,
             judge,
             state.quotes,
-            prices,
+            fresh,
+            opens,
             engine.rates.known,
         )
 
@@ -144,20 +140,6 @@ class TradingLoop:
     def carry(self, facts: Sequence[Body]) -> None:
         """After a restore: what the next report has to begin with."""
         self._carried = list(facts)
-
-    def _prices(self, step: MarketStep, held: bool) -> Sequence[Quote]:
-        """The step's prices; over an open trade its opens first: a breach by it is confirmed, or not, where
-        the next bar opened (TRADING 6)."""
-        if step.quotes:
-            return step.quotes
-        quotes = self.engine.state.quotes
-        prices: list[Quote] = []
-        if held:
-            for bar in step.bars:
-                prices.append(Quote(bar.instrument, bar.start, bar.bid_open, bar.ask_open))  # noqa: PERF401
-        for bar in step.bars:
-            prices.append(quotes[bar.instrument])  # noqa: PERF401 - quicker for one bar, and it is nearly always one
-        return prices
 
     @property
     def _now(self) -> datetime:
@@ -249,7 +231,7 @@ def _run_to_end(
     for step in steps:
         report = advance(step)
         answer = ask(report)
-        if not answer.trivial:
+        if answer is not NOD:
             conclude(answer)
         if hear is not None:
             hear(report, answer)

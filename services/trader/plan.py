@@ -19,7 +19,8 @@ from services.shared.errors import InvalidInput
 from services.shared.events import DeploymentTerms
 from services.shared.money import minor_unit, round_money
 from services.trader.brokers.faulty import FaultRules, FaultyBroker
-from services.trader.brokers.paper import PaperBroker, PaperRules
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperRules
 from services.trader.engine import Engine
 from services.trader.feeds.rate_files import parse_rates
 from services.trader.feeds.replay import ReplayFeed, open_replay, parse_spec

@@ -14,9 +14,9 @@ from services.shared.commands import Deploy
 from services.shared.events import Body, Reason
 from services.shared.verdicts import Answer, StepReport
 from services.shared.wire import decode
-from services.trader.engine import Input
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink
+from services.trader.inputs import Input
 from services.trader.journal import Journal, Message
 from services.trader.loop import STATE, TradingLoop
 from services.trader.plan import Plan
@@ -48,6 +48,7 @@ class Run:
     carried: list[Message] = field(default_factory=list)
     question: Question | None = None
     unguarded: bool = False
+    bar_seconds: int | None = None
 
     @property
     def lockstep(self) -> bool:
@@ -99,6 +100,12 @@ class Run:
         """The run's clock."""
         return self.loop.engine.state.time or self.plan.feed.first
 
+    @property
+    def unsent(self) -> list[int]:
+        """The orders that the guard was asked about and that did not leave."""
+        working = self.loop.engine.state.orders.working
+        return [number for number, order in working.items() if order.status == "asked"]
+
     def expected_completion(self, now: datetime) -> datetime | None:
         """When the run will be over at its speed, by what is left of its data or hours; None before a
         lockstep run has shown how fast it goes."""
@@ -132,6 +139,8 @@ class Run:
             question=None if question is None else question.data.decode(),
             judge=[] if question is None else question.judge,
             unguarded=self.unguarded,
+            steps=len(self.plan.feed),
+            bar_seconds=self.bar_seconds,
         )
 
 
@@ -156,6 +165,7 @@ def resume(kept: RunSnapshot, plan: Plan, trader: str) -> Run:
         carried=[Message("", "", text.encode()) for text in kept.carried],
         question=question,
         unguarded=kept.unguarded,
+        bar_seconds=kept.bar_seconds,
     )
 
 

@@ -11,36 +11,34 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from nats.aio.msg import Msg
 
-from services.shared.bus import Bus, Outbox, told_to_leave
+from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import CommandReply
-from services.shared.errors import BusError, Conflict
-from services.shared.events import Reason
+from services.shared.events import AlertRaised, Reason
 from services.shared.service import Health, beat, read_secret
 from services.shared.verdicts import Answer
-from services.trader.between_runs import BetweenRuns, Situation
+from services.trader.between_runs import OF_A_RUN, BetweenRuns, Situation
 from services.trader.display import Display
-from services.trader.engine import CommandInput, EndOfData, GuardSilent, Input, Notice, SignalInput
 from services.trader.feeds.base import MarketStep
 from services.trader.guard_link import GuardLink
 from services.trader.inbox import Inbox, StoredCommand, StoredSignal
-from services.trader.journal import Message
+from services.trader.inputs import CommandInput, EndOfData, Input, SignalInput
+from services.trader.journal import Message, outside_run
+from services.trader.keeper import Keeper, patiently
+from services.trader.live_watch import LiveWatch
 from services.trader.pacing import Pace
-from services.trader.plan import make_plan
-from services.trader.run import Question, Run, asked, resume
+from services.trader.run import Question, Run
 from services.trader.settings import TraderSettings
-from services.trader.snapshot import Latch, RunSnapshot, Snapshot, SnapshotStore
+from services.trader.snapshot import Latch, RunSnapshot
+from services.trader.waiting import BACK, LOOK_EVERY, FilesGone, Waiting, take_up
 
 log = structlog.get_logger(__name__)
 
 _SNAPSHOT_EVERY = 250
-_GUARD_SILENT_AFTER = 5.0
 _UNGUARDED_WAIT = 0.5
-_STORED_WITHIN = 5.0
 
 
 class Trader:
@@ -50,41 +48,40 @@ class Trader:
         self._settings = settings
         self._bus = bus
         self._health = health
-        self._store = SnapshotStore(bus, settings.trader, settings.data_dir)
-        self._outbox = Outbox(bus)
+        self._keeper = Keeper(bus, settings)
         self._link = GuardLink(bus, settings.trader)
         self._between = BetweenRuns(settings)
         self._run: Run | None = None
-        self._number = 0
-        self._commands_seq = 0
-        self._signals_seq = 0
-        self._latch: Latch | None = None
+        self._waiting: Waiting | None = None
         self._display = Display(bus, settings.trader, self._between)
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[None]] = set()
-        self._guard_heard = 0.0
-        self._guard_lost = False
-        self._block_told = False
+        self._watch = LiveWatch()
         self._inbox: Inbox
 
     async def run(self) -> None:
         """Restore, work through what was asked, then trade until cancelled."""
-        self._restore(await self._patiently(self._store.restore))
-        await self._patiently(self._display.restore)
+        await self._restore()
+        await patiently(self._display.restore)
+        keeper = self._keeper
         self._inbox = Inbox(
-            self._bus, self._settings.trader, commands_seq=self._commands_seq, signals_seq=self._signals_seq
+            self._bus,
+            self._settings.trader,
+            keeper.repeats,
+            commands_seq=keeper.commands_seq,
+            signals_seq=keeper.signals_seq,
         )
-        self._guard_heard = asyncio.get_running_loop().time()
+        self._watch.heard_guard(asyncio.get_running_loop().time())
         await self._bus.subscribe("heartbeat.risk.*", self._on_guard_heartbeat)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._outbox.run())
+                tasks.create_task(keeper.outbox.run())
                 tasks.create_task(beat(self._bus, self._health, "trader", self._settings.trader))
-                await self._patiently(self._inbox.catch_up)
+                await patiently(self._inbox.catch_up)
                 await self._inbox.open()
                 tasks.create_task(self._inbox.run())
                 await self._show()
-                self._health.ready()
+                self._health.ready("ready" if self._waiting is None else "waiting for a file")
                 log.info(
                     "ready", trader=self._settings.trader, resumed=self._run.run_id if self._run else None
                 )
@@ -94,53 +91,56 @@ class Trader:
 
     async def _trade(self) -> None:
         """Commands first, then the run they made; for ever."""
+        if self._waiting is None and self._keeper.told:
+            await self._tell_of_files(BACK, "")
         while not told_to_leave():
             await self._take_commands()
-            if self._run is None:
+            if self._waiting is not None:
+                await self._wait_for_files(self._waiting)
+            elif self._run is None:
                 await self._inbox.wait()
             else:
                 await self._drive(self._run)
 
-    def _restore(self, kept: Snapshot | None) -> None:
+    async def _restore(self) -> None:
+        kept = await self._keeper.restore()
         if kept is None:
             return
-        self._number = kept.number
-        self._commands_seq, self._signals_seq = kept.commands_seq, kept.signals_seq
-        self._latch = kept.latch
-        for message in kept.messages:
-            self._outbox.add(message.subject, message.data, message.msg_id)
-        if kept.run is not None:
-            self._run = self._resume(kept.run)
+        try:
+            self._run = take_up(kept, self._settings)
+        except FilesGone as error:
+            log.error("run_waits", run_id=kept.run_id, detail=str(error))
+            self._waiting = Waiting(kept, self._settings, str(error))
 
-    def _resume(self, kept: RunSnapshot) -> Run:
-        plan = make_plan(
-            asked(kept),
-            feed=kept.feed,
-            mode="live" if kept.speed else "lockstep",
-            strategies=self._settings.data_dir / "strategies",
-            rates=self._settings.data_dir / "rates",
-        )
-        log.info("resumed", run_id=kept.run_id, cursor=kept.cursor)
-        return resume(kept, plan, self._settings.trader)
+    async def _wait_for_files(self, waiting: Waiting) -> None:
+        """Say once what is missing; go on with the run when it is back, or see to a command before that."""
+        if self._keeper.told != waiting.why:
+            await self._tell_of_files(waiting.alert(), waiting.why)
+            await self._show()
+        run = await waiting.look()
+        if run is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._inbox.wait(), LOOK_EVERY)
+            await self._show()
+            return
+        self._run, self._waiting = run, None
+        await self._tell_of_files(BACK, "")
+        self._health.ready()
+        await self._drive(run)
 
-    async def _patiently(self, attempt: Any) -> Any:
-        """Try until NATS answers: a trader without it has nothing to do."""
-        while True:
-            try:
-                return await attempt()
-            except BusError as error:
-                if isinstance(error, Conflict):
-                    raise
-                log.warning("nats_unavailable", detail=str(error))
-                if told_to_leave():
-                    raise asyncio.CancelledError from None
-                await asyncio.sleep(0.5)
+    async def _tell_of_files(self, alert: AlertRaised, told: str) -> None:
+        """An alert beside the run, which is to be the same as one that never waited."""
+        self._keeper.told = told
+        messages = outside_run(self._settings.trader, "files", self._keeper.next_number, [alert], _now())
+        await self._save(messages, wait=True)
+        self._send(messages)
 
     # a run
 
     async def _drive(self, run: Run) -> None:
         """Take the run to its end, or until there is nothing of it left to do."""
         await self._answer_open_question(run)
+        await self._take_commands()
         pace = Pace(run.speed, run.plan.feed.bar_seconds)
         for step in run.plan.feed.steps(run.cursor):
             if run.loop.finished:
@@ -167,8 +167,7 @@ class Trader:
         due = pace.due(step.time, loop.time())
         while not run.loop.finished:
             await self._take_commands()
-            await self._watch_guard(run)
-            await self._watch_block(run)
+            await self._look_around(run)
             left = due - loop.time()
             if left <= 0:
                 return
@@ -202,7 +201,9 @@ class Trader:
             answer = await self._link.ask_once(question.data, question.step, _UNGUARDED_WAIT)
         else:
             answer = await self._link.ask_until_answered(
-                question.data, question.step, lambda: self._inbox.stops_waiting > 0
+                question.data,
+                question.step,
+                lambda: self._inbox.stops_waiting > 0 or self._keeper.stop_deferred,
             )
         if answer is None:
             run.unguarded = True
@@ -220,7 +221,7 @@ class Trader:
         """Ask once; no answer in time is a no, and so are a stop heard meanwhile and an intent not stored."""
         timeout = self._settings.approval_timeout
         answer = await self._link.ask_once(question.data, question.step, timeout)
-        stored = await self._drained_within(timeout)
+        stored = await self._keeper.drained_within(timeout)
         async with self._turn:
             why = None
             if answer is None:
@@ -239,24 +240,13 @@ class Trader:
             await self._save(messages)
             self._send(messages)
 
-    async def _drained_within(self, timeout: float) -> bool:
-        try:
-            await asyncio.wait_for(self._outbox.drained(), timeout)
-        except TimeoutError:
-            return False
-        return True
-
     async def _answer_open_question(self, run: Run) -> None:
         """After a restart: in lockstep no time has passed, so ask again; live, what was not sent is not."""
         question = run.question
         if question is not None and run.lockstep:
             await self._answer_in_lockstep(run, keep=True)
         elif not run.lockstep:
-            unsent = [
-                number
-                for number, order in run.loop.engine.state.orders.working.items()
-                if order.status == "asked"
-            ]
+            unsent = run.unsent
             if unsent:
                 reason = Reason(code="abandoned", text="the trader restarted; an entry is not sent late")
                 messages = run.give_up(unsent, reason, _now())
@@ -266,10 +256,12 @@ class Trader:
     async def _finish(self, run: Run) -> None:
         """The run is over: latch a halt, state the end, and forget the run."""
         phase = run.loop.engine.state.phase
-        if phase == "HALTED" and self._latch is None:
+        if phase == "HALTED" and self._keeper.latch is None:
             ending = run.loop.engine.state.ending
             reason = ending.reason if ending is not None else "halted"
-            self._latch = Latch(reason=reason, run_id=run.run_id, command_seq=self._commands_seq)
+            self._keeper.latch = Latch(
+                reason=reason, run_id=run.run_id, command_seq=self._keeper.commands_seq
+            )
         await self._show(finished=True)
         self._run = None
         await self._save([], wait=True)
@@ -277,40 +269,29 @@ class Trader:
 
     # storing and sending
 
-    async def _save(self, messages: Sequence[Message], *, wait: bool = False) -> bool:
-        """Write the snapshot, with what may not be stored yet as bytes. `wait`: nothing is under way then."""
-        if wait:
-            await self._outbox.drained()
-        self._number += 1
-        outputs = [*self._outbox.waiting(), *((m.subject, m.data, m.msg_id) for m in messages)]
-        snapshot = Snapshot(
-            number=self._number,
-            commands_seq=self._commands_seq,
-            signals_seq=self._signals_seq,
-            latch=self._latch,
-            run=None if self._run is None else self._run.snapshot(),
-            outputs=[(subject, msg_id, data.decode()) for subject, data, msg_id in outputs],
-        )
-        if wait:
-            await self._patiently(lambda: self._store.save(snapshot))
-            return True
-        return await self._store.save(snapshot, or_disk=True)
+    async def _save(self, messages: Sequence[Message], *, wait: bool = False) -> None:
+        await self._keeper.save(self._run_snapshot, messages, wait=wait)
+
+    def _run_snapshot(self) -> RunSnapshot | None:
+        if self._waiting is not None:
+            return self._waiting.kept
+        return None if self._run is None else self._run.snapshot()
 
     def _send(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self._outbox.add(message.subject, message.data, message.msg_id)
+        self._keeper.send(messages)
 
     async def _show(self, *, finished: bool = False) -> None:
         await self._display.show(self._situation(), finished=finished)
 
     def _situation(self) -> Situation:
-        return Situation(self._run, self._latch, self._display.shown)
+        keeper = self._keeper
+        return Situation(self._run, keeper.latch, self._display.shown, self._waiting, keeper.deferred)
 
     # commands
 
     async def _take_commands(self) -> None:
-        """Carry out what is stored, in its order."""
-        while (taken := self._inbox.take()) is not None:
+        """Carry out what is stored, in its order; first what waited with the run."""
+        while (taken := self._next_command()) is not None:
             if isinstance(taken, StoredSignal):
                 await self._take_signal(taken)
             else:
@@ -318,26 +299,33 @@ class Trader:
             if self._inbox.pending.empty():
                 self._inbox.blocked = None
 
+    def _next_command(self) -> StoredCommand | StoredSignal | None:
+        waited = self._keeper.take_deferred() if self._waiting is None else None
+        return self._inbox.take() if waited is None else waited
+
     async def _take_signal(self, taken: StoredSignal) -> None:
-        self._signals_seq = taken.seq
+        self._keeper.signals_seq = taken.seq
         if taken.signal is None:
             return
         if self._run is not None and not self._run.loop.finished:
             await self._apply(self._run, SignalInput(taken.signal, _now()))
             return
-        messages = self._between.refuse_signal(taken, _now())
+        messages = self._between.refuse_signal(taken, self._situation(), _now())
         await self._save(messages, wait=True)
         self._send(messages)
 
     async def _take_command(self, taken: StoredCommand) -> None:
-        self._commands_seq = taken.seq
+        self._keeper.commands_seq = max(self._keeper.commands_seq, taken.seq)
         run = self._run
         active = run is not None and not run.loop.finished
-        if active and run is not None and taken.verb in ("pause", "resume", "stop", "halt") and taken.command:
+        repeat = self._keeper.repeat(taken)
+        if repeat is not None:
+            reply = repeat
+        elif active and run is not None and taken.verb in OF_A_RUN and taken.command:
             reply = await self._command_run(run, taken)
         else:
             reply = await self._command_desk(taken)
-        self._inbox.carried_out(taken.command_id, reply)
+        self._inbox.carried_out(taken, reply)
         await self._show()
 
     async def _command_run(self, run: Run, taken: StoredCommand) -> CommandReply:
@@ -346,8 +334,11 @@ class Trader:
         ending = run.loop.engine.state.ending
         carried_out = ending is not None and taken.command_id in ending.command_ids
         if taken.guard_run == run.run_id and (run.lockstep or carried_out):
+            self._keeper.repeats.note(taken.identity, taken.seq)
             return CommandReply(status="accepted", command_id=taken.command_id)
         why_not = run.loop.engine.refuses(command.verb)
+        if why_not is None:
+            self._keeper.repeats.note(taken.identity, taken.seq)
         given = CommandInput(
             verb=command.verb,  # type: ignore[arg-type]
             command_id=taken.command_id,
@@ -364,44 +355,35 @@ class Trader:
         decision = await self._between.decide(taken, self._situation(), _now())
         if decision.run is not None:
             self._run = decision.run
+            self._keeper.repeats.run_began()
         if decision.latch is not None:
-            self._latch = decision.latch
+            self._keeper.latch = decision.latch
         if decision.clears_latch:
-            self._latch = None
+            self._keeper.latch = None
+        if decision.deferred is not None:
+            self._keeper.deferred.append(decision.deferred)
+        if decision.reply.status == "accepted":
+            self._keeper.repeats.note(taken.identity, taken.seq)
         await self._save(decision.messages, wait=True)
         self._send(decision.messages)
         return decision.reply
 
-    # watching the guard
+    # by the wall's clock
 
     async def _on_guard_heartbeat(self, message: Msg) -> None:  # noqa: ARG002 - that it came is the news
-        self._guard_heard = asyncio.get_running_loop().time()
+        self._watch.heard_guard(asyncio.get_running_loop().time())
 
-    async def _watch_guard(self, run: Run) -> None:
-        """Live: resting entries go when the guard has fallen silent; say so once, and when it is back."""
-        silent = asyncio.get_running_loop().time() - self._guard_heard > _GUARD_SILENT_AFTER
-        if silent is self._guard_lost:
-            return
-        self._guard_lost = silent
-        if silent:
-            await self._apply(run, GuardSilent())
-        else:
-            notice = Notice(
-                "INFO", "guard_back", "The guard answers again: entries may leave.", "Nothing to do."
-            )
-            await self._apply(run, notice)
-
-    async def _watch_block(self, run: Run) -> None:
-        """A stop was heard and has not been stored: nothing enters meanwhile, and a person must know."""
-        waiting = self._inbox.blocked is not None and self._inbox.pending.empty()
-        late = waiting and asyncio.get_running_loop().time() - self._inbox.blocked_since > _STORED_WITHIN
-        if late and not self._block_told:
-            text = f"A {self._inbox.blocked} was heard and has not been stored: entries are blocked, nothing is closed."
-            action = (
-                "Say it again with `desk stop` or `desk halt`; if that is refused, `desk doctor` says why."
-            )
-            await self._apply(run, Notice("CRITICAL", "stop_not_stored", text, action))
-        self._block_told = late
+    async def _look_around(self, run: Run) -> None:
+        """Live: give the engine what has been noticed."""
+        inbox, now = self._inbox, asyncio.get_running_loop().time()
+        unstored = inbox.blocked if inbox.pending.empty() else None
+        noticed: Sequence[Input | None] = (
+            self._watch.look_at_guard(now),
+            self._watch.look_at_block(now, heard=unstored, since=inbox.blocked_since),
+        )
+        for given in noticed:
+            if given is not None:
+                await self._apply(run, given)
 
 
 def _now() -> datetime:

@@ -11,11 +11,13 @@ from services.shared.subjects import DEFAULT_TRADER
 
 
 class TraderSettings(ServiceSettings):
-    """`feed` is `replay:FILE` (empty: the packaged sample); `speed` is seconds of data in a second of the
-    wall, 0 as fast as it goes; `data_dir` holds strategies/, rates/ and the trader's own disk copy."""
+    """`feed` is `replay:FILE` (empty: the packaged sample); `bar_seconds` is the length of a bar
+    (None: the commonest spacing, of quotes a minute); `speed` is seconds of data in a second of the wall, 0 as
+    fast as it goes; `data_dir` holds strategies/, rates/ and the trader's own disk copy."""
 
     trader: str = Field(default=DEFAULT_TRADER, pattern=r"^[A-Za-z0-9_-]{1,32}$")
     feed: str = ""
+    bar_seconds: int | None = Field(default=None, gt=0, le=86_400)
     speed: float = Field(default=36_000.0, ge=0, le=1e9)
     broker: Literal["paper"] = "paper"
     approval_timeout: float = Field(default=2.0, gt=0, le=60)

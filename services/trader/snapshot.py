@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.commands import parse_command
 from services.shared.errors import BusError, Conflict, DeskError
 from services.shared.wire import explain
+from services.trader.inbox import StoredCommand
 from services.trader.journal import Message
 
 log = structlog.get_logger(__name__)
@@ -53,10 +55,38 @@ class RunSnapshot(BaseModel):
     question: str | None = None
     judge: list[int] = []
     unguarded: bool = False
+    steps: int = 0
+    bar_seconds: int | None = None
+
+
+class Deferred(BaseModel):
+    """A stored command that has been taken on and waits until its run can go on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    verb: str
+    command_id: str
+    data: str
+
+    @classmethod
+    def of(cls, taken: StoredCommand) -> Deferred:
+        """The command as it is kept; what is said in it is cut, since a snapshot must stay small."""
+        assert taken.command is not None
+        short = {"reason": taken.command.reason[:500], "by": taken.command.by[:100]}
+        data = taken.command.model_copy(update=short).model_dump_json(exclude_none=True)
+        return cls(seq=taken.seq, verb=taken.verb, command_id=taken.command_id, data=data)
+
+    def stored(self) -> StoredCommand:
+        """The command as it came, but for what would tell a repeat: it was noted when it was taken on."""
+        command, _ = parse_command(self.verb, self.data.encode())
+        return StoredCommand(self.seq, self.verb, self.command_id, command)
 
 
 class Snapshot(BaseModel):
-    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart."""
+    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart;
+    `carried_out` is what a repeat of a command is told by, `deferred` and `told` belong to a run that waits for its
+    files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,9 +94,12 @@ class Snapshot(BaseModel):
     number: int
     commands_seq: int
     signals_seq: int
+    carried_out: dict[str, int] = {}
     latch: Latch | None = None
     run: RunSnapshot | None = None
     outputs: list[tuple[str, str, str]] = []
+    deferred: list[Deferred] = []
+    told: str = ""
 
     @property
     def messages(self) -> list[Message]:

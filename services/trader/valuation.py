@@ -88,9 +88,9 @@ class Valuation:
         risk = ZERO
         for position in self._book.positions.values():
             if position.stop is not None:
-                rate = self._rates.rate(position.instrument, _exit_price(position, quotes))
-                at_stop = position.held_cost - exact(position.stop) * position.amount
-                risk += max(position.sign * at_stop * rate, ZERO)
+                at_stop = position.sign * (position.held_cost - exact(position.stop) * position.amount)
+                if at_stop > 0:
+                    risk += at_stop * self._rates.rate(position.instrument, _exit_price(position, quotes))
         return round_money(risk, self._book.currency) + ZERO
 
 

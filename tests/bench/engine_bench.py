@@ -22,7 +22,8 @@ from services.risk.guard import Guard
 from services.shared.commands import Costs, Deploy
 from services.shared.events import TradeClosed, TradeOpened
 from services.shared.verdicts import Answer, StepReport
-from services.trader.brokers.paper import PaperBroker, PaperRules
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperRules
 from services.trader.engine import Engine
 from services.trader.feeds.base import MarketStep
 from services.trader.feeds.replay import sample_path

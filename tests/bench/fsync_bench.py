@@ -12,7 +12,8 @@ from pathlib import Path
 from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
 from services.shared import subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
+from services.shared.streams import prepare
 
 _DEFAULT = "2m"
 _MESSAGE = b'{"what":"two hundred bytes, about as long as an equity event"' + b" " * 138 + b"}"

@@ -21,9 +21,11 @@ from pathlib import Path
 from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
 from services.shared import subjects
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.errors import NoAnswer
 from services.shared.events import Adjusted, Body, DeploymentTerms, EquityMarked, StatusChanged
+from services.shared.repeats import CarriedOut
+from services.shared.streams import prepare
 from services.trader.inbox import Inbox
 from services.trader.journal import Journal
 
@@ -161,7 +163,7 @@ async def _measure(server: NatsServer, rounds: int, samples: int) -> tuple[list[
     admin = await Bus.connect(server.url, user="admin", password=server.password("admin"))
     trader = await Bus.connect(server.url, user="trader", password=server.password("trader"))
     await prepare(admin)
-    inbox = Inbox(trader, _TRADER, commands_seq=0, signals_seq=0)
+    inbox = Inbox(trader, _TRADER, CarriedOut(), commands_seq=0, signals_seq=0)
     await inbox.open()
     halts = _Halts(admin, trader, inbox)
     await halts.listen()

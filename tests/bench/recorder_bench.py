@@ -35,8 +35,9 @@ from services.recorder.service import Recorder
 from services.recorder.settings import RecorderSettings
 from services.shared import events as ev
 from services.shared import subjects, wire
-from services.shared.bus import Bus, prepare
+from services.shared.bus import Bus
 from services.shared.service import Health
+from services.shared.streams import prepare
 
 _ROOT = Path(__file__).parents[2]
 _BATCHES = (200, 500, 1000, 2000)

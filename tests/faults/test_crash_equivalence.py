@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ DENYING: Sequence[str] = ("--strategy", "donchian", "--risk-per-trade", "70", "-
 LIMITS = {"drawdown": "600"}
 
 
-def backtest(out: Path, options: Sequence[str]) -> tuple[bytes, int]:
-    """The trades file of a backtest on the sample, and how many steps it took."""
+def backtest(out: Path, options: Sequence[str], data: Path | None = None) -> tuple[bytes, int]:
+    """The trades file of a backtest on the sample or on `data`, and how many steps it took."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "services.launcher", "backtest", "--data", str(sample_path())),
+            *(sys.executable, "-m", "services.launcher", "backtest", "--data", str(data or sample_path())),
             *("--trades", str(out), "--json", *options),
         ],
         cwd=ROOT,
@@ -98,6 +99,45 @@ def test_a_run_with_denials_and_a_halt_equals_the_backtest_byte_for_byte(tmp_pat
         status = running.until_finished(300)
         assert status["phase"] == "HALTED"
         assert running.trades(tmp_path / "desk.csv") == expected
+
+
+def quotes_of_a_day(out: Path) -> Path:
+    """A quote each 20 seconds for a day, on a random walk."""
+    chance, start, price = random.Random(SEED), datetime(2024, 1, 9, tzinfo=UTC), 1.1
+    lines = ["time,bid,ask"]
+    for number in range(4320):
+        price = round(price + chance.choice((-1, 1)) * 0.00015, 5)
+        when = start + timedelta(seconds=20 * number)
+        lines.append(f"{when:%Y-%m-%dT%H:%M:%SZ},{price:.5f},{price + 0.00002:.5f}")
+    out.write_text("\n".join(lines) + "\n")
+    return out
+
+
+@pytest.mark.timeout(900)
+async def test_quotes_in_bars_of_a_given_length_equal_the_backtest_over_a_restart(tmp_path: Path) -> None:
+    prices = quotes_of_a_day(tmp_path / "quotes.csv")
+    asked = ("--strategy", "donchian", "--risk-per-trade", "20")
+    expected, _ = backtest(tmp_path / "backtest.csv", (*asked, "--bar", "5m"), prices)
+    by_the_minute, _ = backtest(tmp_path / "minutes.csv", asked, prices)
+    assert expected != by_the_minute
+    with desk(tmp_path / "desk", "--speed", "0", "--feed", f"replay:{prices}", "--bar", "5m") as running:
+        running.cli("deploy", *asked)
+        async with listening(running) as client:
+            half = asyncio.Event()
+
+            async def hear(message: Msg) -> None:
+                body = decode(message.data).body
+                assert isinstance(body, EquityMarked)
+                if body.step > 1000:
+                    half.set()
+
+            await client.subscribe("equity.main", cb=hear)
+            async with asyncio.timeout(120):
+                await half.wait()
+        assert running.kill("trader")
+        running.until_finished(300)
+        assert running.trades(tmp_path / "desk.csv") == expected
+    assert expected.count(b"\n") > 5
 
 
 @pytest.mark.timeout(1200)

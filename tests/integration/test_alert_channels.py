@@ -7,6 +7,7 @@ import contextlib
 import email.message
 import email.parser
 import email.policy
+import json
 import logging
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from services.launcher import exit_codes
+from services.launcher.data_dir import DataDir
 from services.launcher.ports import free_port
 from services.shared.alerts import Alert, Alerter, channels, read_urls, try_channels
 from services.shared.errors import InvalidInput
@@ -210,3 +213,59 @@ def test_alerts_are_tried_from_the_command_line(mail: MailServer, tmp_path: Path
     assert (done.returncode, done.stdout) == (0, "channel 1-mailto: delivered\n")
     assert SECRET not in done.stdout + done.stderr
     assert len(mail.mails) == 1
+
+
+def desk_alerts_test(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`desk alerts test` on a data directory."""
+    return subprocess.run(
+        [sys.executable, "-m", "services.launcher", "alerts", "test", "--data-dir", str(folder), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_desk_alerts_test_sends_through_every_channel_and_says_which_failed(
+    mail: MailServer, tmp_path: Path
+) -> None:
+    data = DataDir(tmp_path)
+    data.make()
+    data.secret("alert-urls").write_text(f"# mine\n{mail.url()}\n")
+    done = desk_alerts_test(tmp_path)
+    assert (done.returncode, done.stdout) == (exit_codes.DONE, "channel 1-mailto: delivered\n")
+    assert [sent["subject"] for sent in mail.mails] == ["[tradedesk main] INFO: test"]
+
+    data.secret("alert-urls").write_text(f"{mail.url()}\njson://127.0.0.1:{free_port()}/{SECRET}\n")
+    done = desk_alerts_test(tmp_path, "--json")
+    assert done.returncode == exit_codes.FAILED
+    assert json.loads(done.stdout)["channels"] == [
+        {"channel": "1-mailto", "delivered": True},
+        {"channel": "2-json", "delivered": False},
+    ]
+    assert "2-json" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_desk_alerts_test_says_where_channels_are_written(tmp_path: Path) -> None:
+    done = desk_alerts_test(tmp_path)
+    assert done.returncode == exit_codes.USAGE
+    assert str(tmp_path / "secrets" / "alert-urls") in done.stderr
+
+    DataDir(tmp_path).make()
+    (tmp_path / "secrets" / "alert-urls").write_text(f"nonsense-{SECRET}\n")
+    done = desk_alerts_test(tmp_path)
+    assert done.returncode == exit_codes.USAGE
+    assert "channel 1" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_a_directory_named_before_the_word_test_counts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.launcher", "alerts", "--data-dir", str(tmp_path), "test"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert str(tmp_path) in done.stderr

@@ -6,15 +6,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
 from services.shared import subjects
 from services.shared.commands import Signal
+from services.shared.events import CommandOutcome
 from tests.api_process import ApiProcess, SharedApi, shared_api
 from tests.conftest import NatsForTests, PostgresForTests
 from tests.scripted_trader import ScriptedTrader
+
+OutcomeState: TypeAlias = Literal["accepted", "rejected", "done"]
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +175,10 @@ async def test_limits_are_the_guards_to_change_or_refuse(api: ApiProcess, connec
 
     async def script(request: dict[str, Any]) -> dict[str, Any]:
         if request["values"].get("drawdown") == "5000":
-            return {"status": "rejected", "reason": "looser than 3000 while deployed"}
-        return {"status": "accepted", "limits": {"drawdown": request["values"].get("drawdown", "3000")}}
+            reason = "looser than 3000 while deployed"
+            return {"status": "rejected", "command_id": "limits-2", "reason": reason}
+        limits = {"drawdown": request["values"].get("drawdown", "3000")}
+        return {"status": "accepted", "command_id": "limits-1", "limits": limits}
 
     await guard.answer("limits", script)
     risk = (await api.get("/api/risk")).json()
@@ -205,3 +210,46 @@ async def test_commands_of_two_callers_do_not_wait_for_each_other(
     assert quick.status_code == 200
     assert not slow.done()
     slow.cancel()
+
+
+async def test_what_was_said_of_another_command_of_that_id_is_not_said_of_a_stop(
+    api: ApiProcess, trader: ScriptedTrader
+) -> None:
+    used = f"{api.trader}-used"
+    await trader.accept("pause", "accepted", "done")
+    assert (await api.post("/api/pause", {"command_id": used})).json()["state"] == "done"
+    await trader.accept("stop", "accepted", "blocked")
+    answer = await api.post("/api/stop", {"command_id": used}, wait=0.3)
+    assert (answer.status_code, answer.json()["state"]) == (202, "blocked")
+    history = (await api.client.get(f"/api/commands/{used}")).json()
+    assert (history["verb"], history["final"]) == ("stop", False)
+    assert [step["state"] for step in history["steps"]] == ["accepted", "blocked"]
+
+
+async def test_a_stop_that_was_refused_and_is_then_taken_on_is_told_as_that(
+    api: ApiProcess, trader: ScriptedTrader
+) -> None:
+    used = f"{api.trader}-used"
+    refusals = ["nothing is deployed", ""]
+
+    async def say(*states: OutcomeState) -> None:
+        for state in states:
+            await trader.say(CommandOutcome(command_id=used, verb="stop", state=state), "outcome")
+
+    async def script(request: dict[str, Any]) -> dict[str, Any]:
+        why_not = refusals.pop(0)
+        if why_not:
+            await say("rejected")
+        status = "rejected" if why_not else "accepted"
+        return {"status": status, "command_id": request["command_id"], "reason": why_not}
+
+    async def told() -> bool:
+        history = (await api.client.get(f"/api/commands/{used}")).json()
+        return [step["state"] for step in history["steps"]] == ["accepted", "done"]
+
+    await trader.answer("stop", script)
+    assert (await api.post("/api/stop", {"command_id": used})).status_code == 409
+    answer = await api.post("/api/stop", {"command_id": used}, wait=0.3)
+    assert (answer.status_code, answer.json()["state"]) == (202, "accepted")
+    await say("accepted", "done")
+    await api.until(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -35,6 +36,10 @@ def test_a_deployment_from_deploy_to_export_over_http(running: DeskProcess) -> N
         assert page["missing"] == []
         assert page["statistics"]["trades"] == len(rows) == status["tasks_completed"] > 100
         assert page["statistics"]["equity"] == page["equity"]["equity"] == rows[-1].split(",")[6]
+        # Streaks among them: what depends on order comes from the book in both.
+        backtest = json.loads(running.cli("backtest", "--strategy", "donchian", "--json").stdout)
+        assert page["statistics"] == backtest["statistics"]
+        assert backtest["statistics"]["longest_loss_streak"] > 1
         assert page["chart"]["equities"][-1] == float(page["equity"]["equity"])
         assert max(page["chart"]["drawdowns"]) == float(page["equity"]["max_drawdown"])
         assert page["positions"] == []

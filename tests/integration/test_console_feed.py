@@ -179,7 +179,7 @@ async def test_a_stop_is_found_by_its_own_record_until_it_is_over(
     for state, reached in states:
         said = CommandOutcome(command_id="c-1", verb="stop", state=state, reason="1,000 EURUSD left")
         await trader.say(said, "outcome")
-        told = api_desk.line.outcomes.wait("c-1", lambda heard, now=said: heard.outcome == now, 10)  # type: ignore[misc]
+        told = api_desk.line.outcomes.wait("c-1", "stop", lambda heard, now=said: heard.outcome == now, 10)  # type: ignore[misc]
         assert await told is not None
         found = (await look(api_desk, Picture())).stop
         assert found is not None

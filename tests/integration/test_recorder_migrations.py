@@ -12,6 +12,7 @@ from services.launcher.ports import free_port
 from services.recorder.migrate import RIGHTS, migrate_async, migration_sql, newest
 from services.shared.errors import InvalidInput, StorageUnavailable
 from tests.conftest import Database, PostgresForTests
+from tests.recorded_runs import record_run
 
 
 async def test_migrating_at_once_from_several_sides_and_again_makes_the_tables_once(
@@ -43,6 +44,29 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
             assert {row["privilege_type"] for row in granted} == set(rights.split(", ")), role
     finally:
         await connection.close()
+
+
+async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_are_filled_in(
+    database: Database,
+) -> None:
+    owner = await database.connect("owner")
+    try:
+        await record_run(owner, "main", "run-1", trades=120)
+        await record_run(owner, "main", "run-2", trades=3)
+        totals = "SELECT * FROM run_totals ORDER BY run_id"
+        before = await owner.fetch(totals)
+        assert [(row["longest_win_streak"], row["longest_loss_streak"]) for row in before] == [
+            (10, 10),
+            (0, 9),
+        ]
+        await owner.execute(
+            "ALTER TABLE run_totals DROP COLUMN longest_win_streak, DROP COLUMN longest_loss_streak;"
+            " UPDATE alembic_version SET version_num = '0001'"
+        )
+        await migrate_async(database.dsn("owner"), database.password("owner"))
+        assert [dict(row) for row in await owner.fetch(totals)] == [dict(row) for row in before]
+    finally:
+        await owner.close()
 
 
 async def test_a_database_newer_than_the_desk_is_left_alone(database: Database) -> None:

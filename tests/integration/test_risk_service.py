@@ -437,19 +437,114 @@ async def test_stop_and_halt_are_answered_and_stored_while_the_trader_is_dead(
     stored = await wired.stored(subjects.command(wired.trader, verb), subjects.COMMANDS)
     command, _ = parse_command(verb, stored[0])
     assert command.command_id == reply.command_id == mine
-    await wired.operator.request(subject, request, timeout=5)
-    assert len(await wired.stored(subjects.command(wired.trader, verb), subjects.COMMANDS)) == 1
+    other = json.dumps({"command_id": mine, "reason": "again"}).encode()
+    answers = await asyncio.gather(
+        *(wired.operator.request(subject, data, timeout=5) for data in (request, other, b"", b"{"))
+    )
+    replies = [CommandReply.model_validate_json(answer) for answer in answers]
+    assert [reply.status for reply in replies] == ["accepted", "accepted", "accepted", "rejected"]
+    assert [reply.command_id for reply in replies[:2]] == [mine, mine]
+    assert all(reply.command_id for reply in replies)
 
 
-async def test_while_the_trader_is_alive_the_guard_leaves_stop_to_it(wired: Wired) -> None:
+async def test_a_stop_under_a_used_id_is_stored_for_a_dead_trader(wired: Wired) -> None:
+    await wired.change({})
+    mine = f"used-{wired.trader}"
+    used = json.dumps({"command_id": mine}).encode()
+    await wired.operator.store(subjects.command(wired.trader, "deploy"), used, msg_id=mine)
+    await wired.operator.store(subjects.command(wired.trader, "pause"), used)
+    reply = await wired.operator.request(subjects.control(wired.trader, "stop"), used, timeout=5)
+    assert CommandReply.model_validate_json(reply).command_id == mine
+    assert len(await wired.stored(subjects.command(wired.trader, "stop"), subjects.COMMANDS)) == 1
+
+
+@pytest.mark.parametrize("stored_as", ["mine", None])
+async def test_what_the_living_trader_stored_is_left_to_it(wired: Wired, stored_as: str | None) -> None:
+    await wired.change({})
+    subject = subjects.command(wired.trader, "stop")
+    beating = asyncio.create_task(beat(wired.bus))
+    try:
+        asking = asyncio.create_task(
+            wired.operator.request(
+                subjects.control(wired.trader, "stop"),
+                json.dumps({"command_id": stored_as} if stored_as else {}).encode(),
+                timeout=2.5,
+            )
+        )
+        await wired.bus.store(subject, json.dumps({"command_id": stored_as or "its-own"}).encode())
+        with pytest.raises(NoAnswer):
+            await asking
+    finally:
+        beating.cancel()
+    assert len(await wired.stored(subject, subjects.COMMANDS)) == 1
+
+
+async def test_what_a_trader_stored_before_it_died_is_not_stored_again(wired: Wired) -> None:
+    """By then the trader may be back and have begun another run: a second stop would end that."""
+    await wired.change({})
+    subject = subjects.command(wired.trader, "stop")
+    asking = asyncio.create_task(
+        wired.operator.request(subjects.control(wired.trader, "stop"), b"{}", timeout=5)
+    )
+    await wired.bus.store(subject, b'{"command_id": "its-own"}')
+    assert CommandReply.model_validate_json(await asking).command_id == "its-own"
+    assert len(await wired.stored(subject, subjects.COMMANDS)) == 1
+
+
+async def test_a_stop_that_a_starting_trader_did_not_hear_is_stored_though_it_is_alive(wired: Wired) -> None:
     await wired.change({})
     beating = asyncio.create_task(beat(wired.bus))
     try:
-        with pytest.raises(NoAnswer):
-            await wired.operator.request(subjects.control(wired.trader, "stop"), b"{}", timeout=2)
+        reply = await wired.operator.request(subjects.control(wired.trader, "stop"), b"{}", timeout=5)
     finally:
         beating.cancel()
-    assert not await wired.stored(subjects.command(wired.trader, "stop"), subjects.COMMANDS)
+    assert CommandReply.model_validate_json(reply).status == "accepted"
+    assert len(await wired.stored(subjects.command(wired.trader, "stop"), subjects.COMMANDS)) == 1
+
+
+async def test_a_repeated_halt_or_reset_does_nothing_to_the_guard(wired: Wired) -> None:
+    await go_live(wired)
+    halt, reset = subjects.command(wired.trader, "halt"), subjects.command(wired.trader, "reset")
+
+    async def halts() -> list[str]:
+        return [halt[0] for halt in (await wired.state())["guard"]["halts"]]
+
+    async def carried_out() -> int:
+        """Everything stored is carried out, and the state says so."""
+        last = await wired.bus.store(subjects.command(wired.trader, "pause"), b"{}")
+
+        async def passed() -> bool:
+            return int((await wired.state())["commands_seq"]) >= last
+
+        await until(passed)
+        return last
+
+    await wired.bus.store(halt, b'{"command_id": "h1"}')
+    await carried_out()
+    assert await halts() == ["h1"]
+    over = wired.next(fill(2, "sell", "1.0921", purpose="exit"), closed("-1", "9999"), status("HALTED"))
+    await wired.ask(over)
+    await wired.bus.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
+    await carried_out()
+    assert await halts() == []
+
+    await wired.guard.kill()
+    await wired.guard.start()
+    second = Desk(guard=Guard(), run_id=f"{wired.wire.run_id}-2", terms=terms(mode="live"))
+    wired.desk, wired.wire = second, WireTrader(wired.trader, run_id=second.run_id)
+    await wired.ask(wired.starting())
+    await wired.bus.store(halt, b'{"command_id": "h1"}')
+    await carried_out()
+    assert await halts() == []
+    await wired.bus.store(halt, b'{"command_id": "h2"}')
+    await carried_out()
+    await wired.ask(wired.next(status("HALTED")))
+    await wired.bus.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
+    await carried_out()
+    assert await halts() == ["h2"]
+    await wired.bus.store(reset, b'{"command_id": "r2", "reason": "looked at it"}')
+    await carried_out()
+    assert await halts() == []
 
 
 async def beat(bus: Bus) -> None:

@@ -13,13 +13,14 @@ from nats.aio.client import Client
 
 from services.risk.guard import Guard
 from services.risk.hearing import Hearing
-from services.risk.judge import remember
+from services.risk.judge import note_judged, remember
 from services.risk.keeper import Keeper
+from services.risk.state import JUDGED_KEPT, State
 from services.shared.bus import Bus
 from services.shared.commands import RiskAnswer
 from services.shared.errors import InvalidInput, Refused
 from services.shared.events import Body, OrderCancelled, OrderIntended, Reason
-from services.shared.limits import parse, tightens
+from services.shared.limits import DEFAULTS, parse, tightens
 from services.shared.verdicts import Answer, digest
 from services.shared.wire import decode
 from tests.guard_facts import (
@@ -276,3 +277,14 @@ def test_the_reply_on_the_wire_is_what_the_guard_said() -> None:
     answer = desk().try_entry()
     wire = RiskAnswer(status="answered", step=2, verdicts=tuple(answer.verdicts))
     assert RiskAnswer.model_validate_json(wire.model_dump_json()).verdicts == tuple(answer.verdicts)
+
+
+def test_of_judged_orders_the_highest_numbers_are_remembered_however_they_came() -> None:
+    state = State("main", DEFAULTS)
+    for number in [*range(10, 10 + JUDGED_KEPT), 3, 8]:
+        note_judged(state, number, f"digest {number}")
+    assert list(state.judged) == list(range(10, 10 + JUDGED_KEPT))
+    note_judged(state, 10 + JUDGED_KEPT, "the newest")
+    note_judged(state, 11, "another content")
+    assert list(state.judged) == list(range(11, 11 + JUDGED_KEPT))
+    assert state.judged[11] == "digest 11"

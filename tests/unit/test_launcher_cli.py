@@ -20,7 +20,7 @@ from services.shared.errors import DeskNotRunning, InvalidInput, Refused
 
 COMMANDS = tuple(
     "up down status info deploy pause resume stop halt reset limits trades export token "  # noqa: SIM905
-    "doctor backtest strategy".split()
+    "alerts doctor backtest strategy".split()
 )
 
 

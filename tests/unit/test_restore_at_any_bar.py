@@ -16,8 +16,8 @@ from services.risk.guard import Guard
 from services.shared.events import Body, OrderAccepted, OrderFilled, TradeClosed
 from services.shared.limits import parse
 from services.trader.brokers.faulty import FaultRules
-from services.trader.engine import EndOfData
 from services.trader.feeds.base import MarketStep
+from services.trader.inputs import EndOfData
 from services.trader.loop import STATE, TradingLoop
 from services.trader.plan import Plan
 from tests.paper_runs import plan_of

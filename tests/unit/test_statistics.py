@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics as reference
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -156,6 +156,14 @@ def test_drawdown_and_peak_are_the_books_and_in_percent_of_the_opening_balance()
         15,
     ]
     assert result.total_return == -0.01
+
+
+def test_the_longest_streaks_are_those_the_trades_carry() -> None:
+    streaks = [replace(closed("1"), streak=streak) for streak in (1, 2, -1, -2, -3, 1)]
+    result = summarise(totals(*streaks), opening_balance=OPENING)
+    assert (result.longest_win_streak, result.longest_loss_streak) == (2, 3)
+    only_losses = summarise(totals(replace(closed("-1"), streak=-1)), opening_balance=OPENING)
+    assert (only_losses.longest_win_streak, only_losses.longest_loss_streak) == (0, 1)
 
 
 @given(st.lists(CENTS, max_size=30), st.randoms(use_true_random=False))

@@ -39,10 +39,10 @@ from services.shared.events import (
 )
 from services.shared.verdicts import Answer, StepReport, digest
 from services.trader.brokers.base import Accepted, Cancelled, Filled, NotFound, Rejected, Ticket, Unknown
-from services.trader.engine import CommandInput, EndOfData, GuardSilent
+from services.trader.inputs import CommandInput, EndOfData, GuardSilent
 from services.trader.loop import TradingLoop
-from services.trader.orders import Cancel, Submit
 from services.trader.strategies.base import Context
+from services.trader.working import Cancel, Submit
 from tests.paper_runs import MONDAY, WIDE, Deed, plan_of, run, scripted
 
 D = Decimal
@@ -502,3 +502,11 @@ def test_the_end_of_data_is_said_once_however_often_it_is_told() -> None:
     record = run(plan_of([FLAT] * 3, scripted({1: buy})), inputs={3: [EndOfData(), EndOfData()]})
     phases = [fact.phase for fact in record.of(StatusChanged)]
     assert phases == ["STARTING", "MONITORING", "STOPPING", "COMPLETED"]
+
+
+def test_a_stop_that_a_halt_overtakes_is_still_told_of_as_a_stop() -> None:
+    asked = [CommandInput("stop", "s", urgent=False), CommandInput("halt", "h", urgent=False)]
+    record = run(plan_of([FLAT] * 6, scripted({1: buy})), inputs={3: asked})
+    told = [(outcome.command_id, outcome.verb, outcome.state) for outcome in record.of(CommandOutcome)]
+    assert [entry for entry in told if entry[2] == "done"] == [("s", "stop", "done"), ("h", "halt", "done")]
+    assert {verb for command, verb, _ in told if command == "s"} == {"stop"}

@@ -26,7 +26,8 @@ from services.shared.market import Quote
 from services.shared.money import ZERO, minor_unit, round_money
 from services.trader.book import Book, Position
 from services.trader.brokers.base import Filled, Ticket
-from services.trader.brokers.paper import PaperBroker, PaperRules
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperRules
 from services.trader.rates import Rates
 
 D = Decimal

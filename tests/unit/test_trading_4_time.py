@@ -26,7 +26,7 @@ from services.shared.calendar import week_close
 from services.shared.commands import Deploy
 from services.shared.events import CommandOutcome, OrderCancelled, StatusChanged
 from services.trader.brokers.base import Unknown
-from services.trader.engine import CommandInput
+from services.trader.inputs import CommandInput
 from services.trader.plan import make_plan
 from services.trader.strategies.base import Context
 from tests.paper_runs import HOUR, MONDAY, Deed, plan_of, run, scripted

@@ -24,8 +24,8 @@ import pytest
 
 from services.shared.commands import Costs, Deploy
 from services.shared.events import OrderIntended, OrderRejected, Side
-from services.trader.brokers.paper import PaperRules
-from services.trader.engine import CommandInput
+from services.trader.brokers.paper_account import PaperRules
+from services.trader.inputs import CommandInput
 from services.trader.plan import make_plan
 from services.trader.strategies.base import Context
 from tests.paper_runs import HOUR, MONDAY, Deed, Record, Row, plan_of, run, scripted

@@ -23,7 +23,7 @@ import pytest
 from services.shared.commands import Deploy, Signal
 from services.shared.errors import InvalidInput
 from services.shared.events import AlertRaised, CommandOutcome, OrderAccepted
-from services.trader.engine import SignalInput
+from services.trader.inputs import SignalInput
 from services.trader.plan import make_plan
 from services.trader.strategies.base import Context, Strategy
 from services.trader.strategies.catalogue import BUILT_IN

@@ -242,5 +242,6 @@ async def signal(
     responses=documented(NothingThere),
 )
 async def command_history(desk: DeskParts, command_id: CommandPath) -> CommandHistory:
-    """What the desk has said about a command; the last while is known without the database."""
+    """What the desk has said about a command (the last one, where several had the id); the last while is
+    known without the database."""
     return await command_story(desk, command_id)

@@ -25,7 +25,8 @@ from services.shared.events import Reason
 from services.shared.market import Quote
 from services.shared.money import floor_to_step
 from services.trader.brokers.base import Cancelled, Filled, Ticket, Unknown, Update
-from services.trader.brokers.paper import PaperBroker, PaperRules, PaperState
+from services.trader.brokers.paper import PaperBroker
+from services.trader.brokers.paper_account import PaperRules, PaperState
 from services.trader.feeds.base import MarketStep
 from services.trader.rates import Rates
 

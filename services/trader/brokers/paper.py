@@ -1,77 +1,33 @@
 """The paper broker: fills tickets from bars or quotes by fixed, pessimistic rules. Pure.
 
-TRADING 5. It keeps its own cash and positions, as a broker does, and knows nothing of trades or R. With bars
-a market order fills at the next open; with quotes at the next quote; an urgent exit at the last price.
+TRADING 5. Its cash and positions are in `paper_account`. With bars a market order fills at the next open; with
+quotes at the next quote; an urgent exit at the last price.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from services.shared import instruments
-from services.shared.commands import Costs
 from services.shared.events import Purpose, Reason
-from services.shared.instruments import Instrument
 from services.shared.market import Bar, Quote
-from services.shared.money import ZERO, exact, round_money
+from services.shared.money import ZERO, round_money
 from services.trader.brokers.base import Accepted, Cancelled, Filled, NotFound, Rejected, Ticket, Update
+from services.trader.brokers.paper_account import PaperAccount, PaperOrder, PaperRules, PaperState
 from services.trader.feeds.base import MarketStep
 from services.trader.rates import Rates
 
 _MILLION = Decimal(1_000_000)
 _FINISHED_KEPT = 12
+_POSITION_CLOSED = Reason(code="position_closed", text="the position is closed")
 _EXITS: dict[Purpose, int] = {"exit": 0, "stop": 1, "target": 2, "entry": 3}
 
 
-@dataclass(slots=True, kw_only=True)
-class PaperOrder:
-    """A ticket at work. `since` is when it was taken: no price from before can fill it."""
-
-    ticket: Ticket
-    amount: Decimal
-    since: datetime
-
-
-@dataclass(slots=True, kw_only=True)
-class PaperPosition:
-    """A net position at this broker: positive long. `cost` is amount times price, signed."""
-
-    amount: Decimal = ZERO
-    cost: Decimal = ZERO
-
-
-@dataclass(slots=True, kw_only=True)
-class PaperState:
-    """All of the paper account that has to survive a restart. `finished` is the last news of the orders that
-    came to an end latest, for whoever looks one up."""
-
-    cash: Decimal
-    orders: dict[int, PaperOrder] = field(default_factory=dict)
-    positions: dict[str, PaperPosition] = field(default_factory=dict)
-    quoted: list[str] = field(default_factory=list)
-    last_order: datetime | None = None
-    fills: int = 0
-    ambiguous: int = 0
-    finished: dict[int, Filled | Cancelled] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PaperRules:
-    """How it fills. `limit_through`: ticks the market must pass a limit by; `order_interval`: the least
-    time between two new orders, as a real broker's rate limit."""
-
-    costs: Costs
-    limit_through: int = 1
-    target_first: bool = False
-    order_interval: timedelta = timedelta()
-
-
-class PaperBroker:
+class PaperBroker(PaperAccount):
     """A venue without a market: implements `brokers.base.Broker`."""
 
     def __init__(
@@ -85,11 +41,8 @@ class PaperBroker:
         state: PaperState | None = None,
     ) -> None:
         """`quotes` are the last known prices, kept by whoever drives the broker."""
-        self.rules = rules
-        self.state = state or PaperState(cash=balance)
-        self._quotes = quotes
-        self._currency = currency
-        self._rates = rates
+        super().__init__(rules, currency, rates, quotes, state or PaperState(cash=balance))
+        self._nothing = round_money(ZERO, currency)
         self._news: list[Update] = []
         # What `_bounds` says, for as long as no order changes.
         self._near: dict[str, tuple[float, float]] = {}
@@ -131,35 +84,6 @@ class PaperBroker:
             return Reason(code="rate_limited", text=f"one order in {interval.total_seconds():g} s; try again")
         return self._margin_refusal(ticket)
 
-    def _margin_refusal(self, ticket: Ticket) -> Reason | None:
-        quote = self._quotes.get(ticket.instrument)
-        if quote is None:
-            return Reason(code="no_price", text=f"there is no price of {ticket.instrument} yet")
-        needed = self._margin(ticket.instrument, ticket.amount, quote)
-        used = gain = ZERO
-        for name, held in self.state.positions.items():
-            at = self._quotes[name]
-            used += self._margin(name, abs(held.amount), at)
-            price = exact(at.bid if held.amount > 0 else at.ask)
-            gain += (price * held.amount - held.cost) * self._rates.rate(name, price)
-        for order in self.state.orders.values():
-            if order.ticket.purpose == "entry":
-                used += self._margin(
-                    order.ticket.instrument, order.amount, self._quotes[order.ticket.instrument]
-                )
-        free = self.state.cash + gain - used
-        if needed > free:
-            text = (
-                f"the margin needed is {round_money(needed, self._currency)} {self._currency}, free are "
-                f"{round_money(free, self._currency)}"
-            )
-            return Reason(code="margin", text=text)
-        return None
-
-    def _margin(self, instrument: str, amount: Decimal, quote: Quote) -> Decimal:
-        price = exact(max(quote.bid, quote.ask))
-        return amount * price * self._rates.rate(instrument, price) / self.rules.costs.leverage
-
     def cancel(self, order: int, now: datetime) -> Sequence[Update]:  # noqa: ARG002 - a real one needs it
         """Stop working an order."""
         if self.state.orders.pop(order, None) is None:
@@ -182,11 +106,6 @@ class PaperBroker:
         if found is not None:
             return [Accepted(order, found.ticket.price, found.amount)]
         return [self.state.finished.get(order) or NotFound(order)]
-
-    def net_position(self, instrument: str) -> Decimal:
-        """Positive long, negative short."""
-        held = self.state.positions.get(instrument)
-        return ZERO if held is None else held.amount
 
     # prices
 
@@ -233,7 +152,9 @@ class PaperBroker:
             for order in self.state.orders.values()
             if order.ticket.instrument == instrument and order.since <= before
         ]
-        return sorted(found, key=lambda order: (_EXITS[order.ticket.purpose], order.ticket.order))
+        if len(found) > 1:
+            found.sort(key=_turn)
+        return found
 
     def _on_quote(self, quote: Quote) -> None:
         sell, buy = _sides(quote.bid, quote.ask)
@@ -283,12 +204,13 @@ class PaperBroker:
     def _exit_within(self, bar: Bar, *, entered_inside: bool = False) -> None:
         """The position's stop and target against the bar's range. What entered inside the bar may be stopped
         there but not reach its target, and the open was before it."""
-        legs = {
-            order.ticket.purpose: order
-            for order in self.state.orders.values()
-            if order.ticket.instrument == bar.instrument and order.ticket.purpose in ("stop", "target")
-        }
-        stop, target = legs.get("stop"), legs.get("target")
+        stop = target = None
+        for order in self.state.orders.values():
+            if order.ticket.instrument == bar.instrument:
+                if order.ticket.purpose == "stop":
+                    stop = order
+                elif order.ticket.purpose == "target":
+                    target = order
         stop_hit = stop is not None and self._passed(stop.ticket, *_reach(bar, stop.ticket))
         target_hit = (
             not entered_inside
@@ -346,9 +268,13 @@ class PaperBroker:
         rate = self._rates.rate(ticket.instrument, booked)
         del state.orders[ticket.order]
         state.fills += 1
-        commission = round_money(
-            amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
-        )
+        commission = slippage = self._nothing
+        if self.rules.costs.commission:
+            commission = round_money(
+                amount * booked * rate * self.rules.costs.commission / _MILLION, self._currency
+            )
+        if booked is not untouched:
+            slippage = round_money(abs(booked - untouched) * amount * rate, self._currency)
         self._settle(pair, sign * amount, booked, rate, commission)
         self._finish(
             Filled(
@@ -358,7 +284,7 @@ class PaperBroker:
                 price=booked,
                 time=moment,
                 commission=commission,
-                slippage=round_money(abs(booked - untouched) * amount * rate, self._currency),
+                slippage=slippage,
                 rate=rate,
                 reason=ticket.purpose,
             )
@@ -367,22 +293,6 @@ class PaperBroker:
             self._work_related(ticket, amount, moment)
         else:
             self._follow_position(ticket)
-
-    def _settle(
-        self, pair: Instrument, change: Decimal, price: Decimal, rate: Decimal, commission: Decimal
-    ) -> None:
-        state = self.state
-        held = state.positions.setdefault(pair.symbol, PaperPosition())
-        if held.amount * change < 0:
-            share = held.cost * -change / held.amount
-            state.cash += round_money((-change * price - share) * rate, self._currency)
-            held.cost -= share
-        else:
-            held.cost += change * price
-        held.amount += change
-        state.cash -= commission
-        if not held.amount:
-            del state.positions[pair.symbol]
 
     def _work_related(self, entry: Ticket, amount: Decimal, moment: datetime) -> None:
         legs: tuple[tuple[int, Purpose, Literal["stop", "limit"], float | None], ...] = (
@@ -414,7 +324,7 @@ class PaperBroker:
                 continue
             if not left:
                 del self.state.orders[number]
-                self._finish(Cancelled(number, Reason(code="position_closed", text="the position is closed")))
+                self._finish(Cancelled(number, _POSITION_CLOSED))
             elif order.amount > left:
                 order.amount = left
                 self._say(Accepted(number, order.ticket.price, left))
@@ -434,6 +344,11 @@ class PaperBroker:
     def _take_news(self) -> list[Update]:
         news, self._news = self._news, []
         return news
+
+
+def _turn(order: PaperOrder) -> tuple[int, int]:
+    """When an order's turn is among those of its instrument."""
+    return _EXITS[order.ticket.purpose], order.ticket.order
 
 
 def _sides(bid: float, ask: float) -> tuple[float, float]:

@@ -44,7 +44,7 @@ class Fill:
     time: datetime
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Holding:
     """The true position of an instrument. Prices in the quote currency."""
 

@@ -49,6 +49,12 @@ def find(name: str, folder: Path | None = None) -> type[Strategy[Any]]:
     )
 
 
+def file_of(name: str, folder: Path) -> Path | None:
+    """The file that `find` reads for a strategy of this name, or None."""
+    match = None if name in BUILT_IN else _FILE.match(name)
+    return folder / match["file"] if match else None
+
+
 def available() -> list[str]:
     """The names of all built-in and installed strategies."""
     return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})

@@ -55,10 +55,11 @@ class Donchian(Strategy[DonchianParameters]):
                 trail = settings.trail_atr * self._average_range(bars)
                 ctx.move_stop(close - trail if position.side == "long" else close + trail)
             return
+        # Beyond the bar before, or not beyond the channel: that spares looking through it at most bars.
         before = slice(-settings.period - 1, -1)
-        if close > max(bars.high[before]):
+        if close > bars.high[-2] and close > max(bars.high[before]):
             self._enter(ctx, "buy", close)
-        elif close < min(bars.low[before]):
+        elif close < bars.low[-2] and close < min(bars.low[before]):
             self._enter(ctx, "sell", close)
 
     def _average_range(self, bars: History) -> float:
