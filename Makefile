@@ -46,6 +46,7 @@ bench: install ## measure against bare libraries; also writes bench.json
 
 docs: install ## write the tables and schemas of the docs from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/strategy_forms.py
 	$(BIN)/python -m services.shared.asyncapi
 	$(BIN)/python -m services.api.openapi
 

@@ -1,8 +1,7 @@
 """The application: routes under `/api`, probes and metrics, behind the door and the gate.
 
-Made from parts that already exist, so that a test can make it without a process around it, and so that
-a console can be mounted on the same application later: whatever lies outside `/api` and `/metrics` is
-let through to it, behind the same host and origin rules.
+Made from parts that already exist, so that a test can make it without a process around it. What no route
+answers goes to the console (`console.entrance`), behind the same host and origin rules.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.api.answers.base import Answer
 from services.api.auth import Doorkeeper, Gate
+from services.api.console.entrance import Entrance, Loaded
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.door import Door
 from services.api.pages import HEADERS, documentation
@@ -38,8 +39,9 @@ strings. Messages on the bus are in docs/asyncapi.yaml.
 """
 
 
-def create_app(desk: Desk, doorkeeper: Doorkeeper) -> FastAPI:
-    """The application over `desk`, open to whoever `doorkeeper` lets in."""
+def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: None) -> FastAPI:
+    """The application over `desk`, open to whoever `doorkeeper` lets in. `console` gives the pages'
+    application once it is loaded."""
     app = FastAPI(
         title="tradedesk",
         version=__version__,
@@ -60,6 +62,8 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper) -> FastAPI:
         app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)
+    # Where no route matches, and not a mount at `/`, which would match where only the method is wrong.
+    app.router.default = Entrance(Sessions(doorkeeper), console, app.router.default)
     _publish(app)
     app.add_middleware(Gate, doorkeeper=doorkeeper)
     app.add_middleware(Door)  # the last one added is the outermost
@@ -87,7 +91,6 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
         return HTMLResponse(documentation(app.openapi()), headers=HEADERS)
 
     routes: dict[str, Any] = {
-        "/": docs,
         "/docs": docs,
         "/livez": livez,
         "/readyz": readyz,

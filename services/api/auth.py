@@ -43,6 +43,16 @@ class Doorkeeper:
         if needs_token(path):
             self._check_token(headers.getlist("authorization"))
 
+    def is_token(self, text: str) -> bool:
+        """Whether `text` is the desk's token."""
+        # Digests are compared, so that neither time nor length tells anything about the token.
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return hmac.compare_digest(digest, self._digest)
+
+    def key(self, purpose: str) -> bytes:
+        """A secret key for one purpose, which lasts as long as the token does."""
+        return hmac.digest(self._digest, purpose.encode(), "sha256")
+
     def _check_host(self, host: str | None) -> None:
         if "*" in self._hosts or host is None:
             return
@@ -64,9 +74,7 @@ class Doorkeeper:
 
     def _check_token(self, given: list[str]) -> None:
         scheme, _, token = (given[0] if len(given) == 1 else "").partition(" ")
-        # Digests are compared, so that neither time nor length tells anything about the token.
-        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).digest()
-        same = hmac.compare_digest(digest, self._digest)
+        same = self.is_token(token.strip())
         if scheme.lower() != "bearer" or not same:
             raise NotAuthenticated("send the desk's token as `Authorization: Bearer <token>`")
 

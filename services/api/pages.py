@@ -1,7 +1,7 @@
 """The API's own documentation as one plain page: no script, nothing loaded from anywhere.
 
 Made from the OpenAPI document, so it cannot say anything else. It needs no token, since it tells nothing
-about this desk; what it describes does. The console takes its place at `/` when it is mounted.
+about this desk; what it describes does.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from services.api.app import create_app
 from services.api.auth import LOOPBACK, Doorkeeper
+from services.api.console.application import Console
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
@@ -76,14 +77,16 @@ async def serve(settings: ApiSettings, health: Health) -> None:
     line = Line(settings.nats_url, read_secret(settings.nats_password_file))
     ledger = Ledger(settings.database_url, read_secret(settings.database_password_file))
     desk = Desk.assemble(settings.trader, line, ledger)
-    alerter = Alerter(read_urls(settings.alert_urls_file))
+    channels = read_urls(settings.alert_urls_file)
+    console = Console(desk, channels=len(channels))
+    alerter = Alerter(channels)
     alarm = Alarm(line, settings.trader, alerter)
     with contextlib.closing(bind(settings.api_host, settings.api_port)) as listening:
         if settings.api_host not in LOOPBACK:
             log.warning("listening_beyond_loopback", host=settings.api_host)
         server = Server(
             uvicorn.Config(
-                create_app(desk, doorkeeper),
+                create_app(desk, doorkeeper, console.application),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -101,6 +104,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_serve(server, listening, line))
                 group.create_task(line.run())
+                group.create_task(_open_console(server, console))
                 group.create_task(ledger.probe())
                 group.create_task(alarm.run())
                 group.create_task(alerter.run())
@@ -124,6 +128,13 @@ async def _serve(server: Server, listening: socket.socket, line: Line) -> None:
         server.should_exit = True
         await serving
         raise
+
+
+async def _open_console(server: Server, console: Console) -> None:
+    """The pages, once the API answers: they are not to make it answer later."""
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
+        await asyncio.sleep(0.05)
+    await console.run()
 
 
 async def _report(desk: Desk, health: Health) -> None:

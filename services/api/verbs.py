@@ -108,7 +108,19 @@ class Verbs:
             command_id, verb, "stored", "nobody answers: stored, and carried out when the trader is back"
         )
 
-    async def deployed(self, trader: str, command_id: str, *, wait: float) -> Deployment | None:
+    async def deploy(
+        self, trader: str, command: Deploy, *, wait: float
+    ) -> tuple[Progress, Deployment | None]:
+        """Start a deployment: how far the command has come, and what it made once that is written down.
+
+        Raises what `send` does.
+        """
+        progress = await self.send(trader, command, wait=wait)
+        if progress.state == "stored":
+            return progress, None
+        return progress, await self._deployed(trader, progress.command_id, wait=max(wait / 2, 0.1))
+
+    async def _deployed(self, trader: str, command_id: str, *, wait: float) -> Deployment | None:
         """The deployment that a deploy command made, once the trader has written it down."""
         deadline = asyncio.get_running_loop().time() + wait
         while True:

@@ -56,7 +56,10 @@ class Screen:
         for name, keeper in keepers.items():
             parts.add_row(name, _STATES.get(keeper.state, keeper.state), f"[dim]{_WHAT.get(name, '')}[/]")
         head = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        head.add_row("address", f"[bold]{escape(api_url)}[/]   [dim]described by /api/openapi.json[/]")
+        head.add_row(
+            "address",
+            f"[bold]{escape(api_url)}[/]   [dim]console and API, with this token[/]",
+        )
         head.add_row("token", escape(token))
         head.add_row("data", escape(str(root)))
         tips = (

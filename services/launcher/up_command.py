@@ -171,7 +171,7 @@ def _deploy_when_nothing_is(address: Address) -> str:
 
 async def _open_console(url: str) -> None:
     """Open the console where there is one to open."""
-    page = await asyncio.to_thread(probe, urlsplit(url).port or 80, "/")
+    page = await asyncio.to_thread(probe, urlsplit(url).port or 80, "/login")
     if page is not None and page[0] == 200 and "<html" in page[1].lower():
         await asyncio.to_thread(webbrowser.open, url)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
 from services.api.answers.commands import (
     CommandAnswer,
     CommandHistory,
-    CommandStep,
     DeployAnswer,
     SignalAnswer,
 )
+from services.api.command_story import command_story
 from services.api.desk import Desk
 from services.api.door import GIVEN
-from services.api.line import LAST_STATES, begins_anew
 from services.api.params import CommandPath, DeskParts, Trader, Wait
 from services.api.problems import (
     BusAway,
@@ -29,13 +27,8 @@ from services.api.problems import (
     RequestTooLarge,
     documented,
 )
-from services.api.queries import command as read_command
 from services.api.verbs import Progress, ignored_fields
 from services.shared.commands import Command, Deploy, Halt, Pause, Reset, Resume, Signal, Stop
-from services.shared.errors import StorageUnavailable
-
-if TYPE_CHECKING:
-    from services.api.ledger import Record
 
 router = APIRouter(tags=["commands"])
 
@@ -110,12 +103,8 @@ async def deploy(
     wait: Wait = 5.0,
 ) -> DeployAnswer | CommandAnswer:
     """Deploy a strategy on the trader's account. 409 `Already deployed` while one runs."""
-    asked = command or Deploy()
-    progress = await desk.verbs.send(trader, asked, wait=wait)
-    known = progress.state != "stored" and await desk.verbs.deployed(
-        trader, progress.command_id, wait=max(wait / 2, 0.1)
-    )
-    if not known:
+    progress, known = await desk.verbs.deploy(trader, command or Deploy(), wait=wait)
+    if known is None:
         return _answer(request, response, progress, Deploy)
     return DeployAnswer(
         status="DEPLOYED",
@@ -246,16 +235,6 @@ async def signal(
     return SignalAnswer(status="stored", id=signal.id, place=place)
 
 
-def _last_course(said: Sequence[Record]) -> list[Record]:
-    """What was said of the last command that had the id, of all that was said, oldest first."""
-    course: list[Record] = []
-    for row in said:
-        if begins_anew([earlier["state"] for earlier in course], row["state"]):
-            course = []
-        course.append(row)
-    return course
-
-
 @router.get(
     "/commands/{command_id}",
     operation_id="command",
@@ -265,39 +244,4 @@ def _last_course(said: Sequence[Record]) -> list[Record]:
 async def command_history(desk: DeskParts, command_id: CommandPath) -> CommandHistory:
     """What the desk has said about a command (the last one, where several had the id); the last while is
     known without the database."""
-    heard = desk.line.outcomes.history(command_id)
-    steps: dict[str, CommandStep] = {
-        told.outcome.state: CommandStep(state=told.outcome.state, reason=told.outcome.reason, time=told.time)
-        for told in heard
-    }
-    verb, trader = (heard[0].outcome.verb, heard[0].trader) if heard else ("", "")
-    if not any(state in LAST_STATES for state in steps):
-        try:
-            async with desk.ledger.reading() as connection:
-                stored, said = await read_command(connection, command_id)
-        except StorageUnavailable:
-            if not heard:
-                raise
-            stored, said = None, []
-        if stored is not None and stored["verb"] == (verb or stored["verb"]):
-            verb, trader = stored["verb"], stored["trader"]
-            steps = {"stored": CommandStep(state="stored", reason="", time=stored["received"]), **steps}
-        verb = verb or (said[-1]["verb"] if said else "")
-        for row in _last_course([row for row in said if row["verb"] == verb]):
-            trader = row["trader"]
-            steps.setdefault(
-                row["state"], CommandStep(state=row["state"], reason=row["reason"], time=row["recorded"])
-            )
-    if not steps:
-        raise NothingThere("no such command, or it is not recorded yet")
-    order = sorted(steps.values(), key=lambda step: step.time)
-    last = next((step for step in order if step.state in LAST_STATES), order[-1])
-    return CommandHistory(
-        command_id=command_id,
-        verb=verb,
-        trader=trader,
-        state=last.state,
-        final=last.state in LAST_STATES,
-        reason=last.reason,
-        steps=order,
-    )
+    return await command_story(desk, command_id)
