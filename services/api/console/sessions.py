@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from typing import Literal, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -21,12 +22,20 @@ from services.api.auth import Doorkeeper
 LASTS = 7 * 24 * 3600
 _PURPOSE = "console session"
 
+Role: TypeAlias = Literal["viewer", "operator"]
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who has logged in; `name` stands in the journal beside what they did."""
+    """Somebody who has logged in; `name` stands in the journal beside what they did. A viewer only looks."""
 
     name: str
+    role: Role = "operator"
+
+    @property
+    def may_act(self) -> bool:
+        """Whether this person may deploy, stop, reset and change anything."""
+        return self.role == "operator"
 
 
 class Sessions:
