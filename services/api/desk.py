@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from services.api.journal import Journal
 from services.api.ledger import Ledger
 from services.api.limits_in_force import LimitsInForce
 from services.api.line import Line
@@ -24,6 +25,7 @@ class Desk:
     verbs: Verbs
     results: Results
     limits: LimitsInForce
+    journal: Journal
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     readers: int = 0
     exports: int = 0
@@ -36,4 +38,4 @@ class Desk:
         limits = LimitsInForce(verbs)
         line.listen("heartbeat.>", watch.hear)
         line.listen("limits.*", limits.hear)
-        return cls(trader, line, ledger, watch, verbs, Results(ledger), limits)
+        return cls(trader, line, ledger, watch, verbs, Results(ledger), limits, Journal(line, trader))

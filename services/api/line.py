@@ -37,6 +37,7 @@ EVENT_SUBJECTS: tuple[str, ...] = (
     "alert.*",
     "outcome.*",
     "signal.*",
+    "action.*",
 )
 LAST_STATES = frozenset({"rejected", "done", "failed"})
 _REMEMBERED = 2000

@@ -80,7 +80,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
     channels = read_urls(settings.alert_urls_file)
     console = Console(desk, channels=len(channels))
     alerter = Alerter(channels)
-    alarm = Alarm(line, settings.trader, alerter)
+    alarm = Alarm(desk.journal, settings.trader, alerter)
     with contextlib.closing(bind(settings.api_host, settings.api_port)) as listening:
         if settings.api_host not in LOOPBACK:
             log.warning("listening_beyond_loopback", host=settings.api_host)
@@ -106,7 +106,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
                 group.create_task(line.run())
                 group.create_task(_open_console(server, console))
                 group.create_task(ledger.probe())
-                group.create_task(alarm.run())
+                group.create_task(desk.journal.run())
                 group.create_task(alerter.run())
                 group.create_task(
                     GuardWatch(line, desk.watch, alarm, silent_after=settings.guard_silent_after).run()

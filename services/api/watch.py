@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,14 +16,12 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from services.api.journal import Journal
 from services.api.line import Line
 from services.shared import subjects
 from services.shared.alerts import Alert, Alerter
 from services.shared.commands import HEARTBEAT, Heartbeat
-from services.shared.errors import BusError
 from services.shared.events import AlertRaised
-from services.shared.outbox import Outbox
-from services.shared.wire import encode, event_id
 
 log = structlog.get_logger(__name__)
 
@@ -78,57 +75,20 @@ class Watch:
 
 
 class Alarm:
-    """Raises the API's own alerts: mailed at once, and stored as events as soon as NATS takes them.
+    """Raises the API's own alerts: mailed at once, and written into its journal."""
 
-    Each process life is a run of its own, so that no seq is ever used for a second event.
-    """
-
-    def __init__(self, line: Line, trader: str, alerter: Alerter) -> None:
-        self._line = line
+    def __init__(self, journal: Journal, trader: str, alerter: Alerter) -> None:
+        self._journal = journal
         self._trader = trader
         self._alerter = alerter
-        self._run_id = f"api-{uuid.uuid4().hex}"
-        self._seq = 0
-        self._outbox: Outbox | None = None
-        self._unsent: list[tuple[str, bytes, str]] = []
 
     def raise_alert(self, alert: AlertRaised) -> None:
         """Log, mail and store an alert."""
-        self._seq += 1
-        now = datetime.now(UTC)
-        data = encode(
-            alert,
-            trader=self._trader,
-            run_id=self._run_id,
-            emitter="api",
-            seq=self._seq,
-            time=now,
-            recorded=now,
-        )
         log.warning("alert", code=alert.code, severity=alert.severity, text=alert.text)
-        message_id = str(event_id(self._run_id, "api", self._seq))
-        self._unsent.append((subjects.event("alert", self._trader), data, message_id))
-        self._hand_over()
+        self._journal.write(alert)
         if alert.severity != "INFO":
+            now = datetime.now(UTC)
             self._alerter.add(Alert(alert.severity, alert.code, alert.text, alert.action, now, self._trader))
-
-    def _hand_over(self) -> None:
-        if self._outbox is not None:
-            for message in self._unsent:
-                self._outbox.add(*message)
-            self._unsent.clear()
-
-    async def run(self) -> None:
-        """Send what was raised, once NATS is there, for ever."""
-        while True:
-            try:
-                bus = self._line.bus
-                break
-            except BusError:
-                await asyncio.sleep(0.2)
-        self._outbox = Outbox(bus)
-        self._hand_over()
-        await self._outbox.run()
 
 
 class GuardWatch:

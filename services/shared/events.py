@@ -269,6 +269,18 @@ class LimitsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActionTaken:
+    """Somebody did something at the console or the API that is no command: logged in, acknowledged an alert,
+    tried a channel. `role` is theirs, `subject` what it was done to."""
+
+    by: Text
+    role: Name
+    action: Name
+    subject: Text = ""
+    detail: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BarClosed:
     """A bar as the strategy saw it. `time` of the envelope is its end."""
 
@@ -302,6 +314,7 @@ Body: TypeAlias = (
     | AlertRaised
     | CommandOutcome
     | LimitsChanged
+    | ActionTaken
     | BarClosed
 )
 
@@ -321,6 +334,7 @@ BODIES: dict[str, type[Body]] = {
     "alert": AlertRaised,
     "outcome": CommandOutcome,
     "limits": LimitsChanged,
+    "action": ActionTaken,
     "market.bar": BarClosed,
 }
 TYPE_OF: dict[type[Body], str] = {body: name for name, body in BODIES.items()}

@@ -64,6 +64,12 @@ BODIES: dict[str, ev.Body] = {
         strategy="donchian",
         streak=2,
     ),
+    "action": ev.ActionTaken(
+        by="operator",
+        role="operator",
+        action="alert.acknowledge",
+        subject="5e1c0b1e-8f0a-5a8e-9a53-6d3f0e5f7f10",
+    ),
     "adjustment": ev.Adjusted(amount=_D("-0.35"), balance=_D("10053.76"), reason="financing over night"),
     "order.intended": ev.OrderIntended(
         order=57,

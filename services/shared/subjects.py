@@ -80,6 +80,7 @@ STREAMS: tuple[Stream, ...] = (
             "alert.>",
             "signal.>",
             "outcome.>",
+            "action.>",
         ),
         4 * 1024**3,
     ),
@@ -212,7 +213,7 @@ USERS: tuple[User, ...] = (
     ),
     User(
         "api",
-        publish=("control.*.*", "command.>", "signal.*", "alert.*", "heartbeat.api.*"),
+        publish=("control.*.*", "command.>", "signal.*", "alert.*", "action.*", "heartbeat.api.*"),
         subscribe=(
             "trade.>",
             "adjustment.*",
@@ -223,6 +224,7 @@ USERS: tuple[User, ...] = (
             "alert.*",
             "outcome.*",
             "signal.*",
+            "action.*",
             "market.>",
             "heartbeat.>",
         ),

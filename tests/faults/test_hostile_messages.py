@@ -42,6 +42,7 @@ FAMILIES = {
     "outcome.{t}": b"{",
     "limits.{t}": b"",
     "adjustment.{t}": b"1e999",
+    "action.{t}": b"[1]",
     "market.EURUSD.bar": b"{}",
     "signal.{t}": b'{"id":"x"}',
     **{f"command.{{t}}.{verb}": b"[]" for verb in VERBS},

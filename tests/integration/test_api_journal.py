@@ -1,0 +1,44 @@
+"""What the API writes down of its own: who did what, kept until NATS takes it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.api.journal import Journal
+from services.api.line import Line
+from services.shared import subjects
+from services.shared.events import ActionTaken
+from services.shared.wire import decode
+from tests.conftest import NatsForTests
+
+
+async def test_an_action_taken_before_nats_was_there_is_stored_once_with_who_did_it(
+    fresh_nats: NatsForTests,
+) -> None:
+    line = Line(fresh_nats.url, fresh_nats.password("api"))
+    journal = Journal(line, "main")
+    written = journal.note("ann (console)", "operator", "alert.acknowledge", subject="a1")
+    again = journal.note("ann (console)", "operator", "logout")
+    working = [asyncio.create_task(line.run()), asyncio.create_task(journal.run())]
+    admin = await fresh_nats.connect("admin")
+    try:
+        async with asyncio.timeout(20):
+            while await admin.last_sequence(subjects.EVENTS) < 2:  # noqa: ASYNC110 - the stream tells nobody
+                await asyncio.sleep(0.02)
+        events = [
+            decode(message.data)
+            async for message in admin.read(
+                subjects.EVENTS, after=0, subject=subjects.event("action", "main")
+            )
+        ]
+    finally:
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working)
+        await line.close()
+        await admin.close()
+    assert [str(event.envelope.id) for event in events] == [written, again]
+    assert {event.envelope.emitter for event in events} == {"api"}
+    assert events[0].body == ActionTaken(
+        by="ann (console)", role="operator", action="alert.acknowledge", subject="a1"
+    )
