@@ -48,7 +48,8 @@ COSTS = {
     "slippage_pips": "Slippage on market and stop fills",
     "commission_per_million": "Commission",
     "leverage": "Leverage",
-    "limit_through_ticks": "A limit fills when the price goes through it by",
+    "limit_through_ticks": "A limit needs the price to pass it by",
+    "order_interval_seconds": "Least time between orders",
 }
 _UNITS = {
     "spread_pips": " pips",
@@ -56,7 +57,21 @@ _UNITS = {
     "commission_per_million": " {currency} a million",
     "leverage": " : 1",
     "limit_through_ticks": " tick",
+    "order_interval_seconds": " s",
 }
+LABELS = {
+    "pnl": "PnL",
+    "total_return": "Return",
+    "expectancy_r": "Expectancy in R",
+    "expectancy_r_error": "Its standard error",
+    "max_drawdown_percent": "Max drawdown, % of opening",
+    "average_seconds_held": "Average time held",
+    "annual_return": "Return a year (CAGR)",
+    "equity": "Equity at the end",
+    "days": "Trading days",
+    "exposure": "Time in the market",
+}
+"""What statistics are called whose field does not say it."""
 _PERCENT = frozenset({"win_rate", "total_return", "annual_return", "exposure"})
 _FIRST = (
     "pnl",
@@ -123,9 +138,7 @@ def figures(known: Statistics | None) -> list[tuple[str, str, str, str]]:
     return [
         (
             name,
-            name.replace("_r", " in R").replace("_", " ").capitalize()
-            if name.startswith("expectancy_r")
-            else name.replace("_", " ").capitalize(),
+            LABELS.get(name) or name.replace("_", " ").capitalize(),
             _shown(name, getattr(known, name)),
             meanings[name].replace("None", "Undefined"),
         )

@@ -118,7 +118,7 @@ def runs_table(page: RunsPage, *, later: bool) -> str:
         for name in (
             '<span class="desk-unseen">Compare</span>',
             "Deployed (UTC)",
-            "Ended",
+            "How it ended",
             "Strategy",
             "Instruments",
             "#Risk",
@@ -195,7 +195,8 @@ def run_panels(seen: Seen) -> list[str]:
         f"<h2>Equity and drawdown</h2>{_pictures(seen.curve)}",
         f"<h2>Trades by month</h2>{_months(answer)}",
         (
-            '<h2>How it went</h2><div class="desk-scroll" tabindex="0" role="region" aria-label="Phases"><table><thead><tr>'
+            '<h2>How it went</h2><div class="desk-scroll" tabindex="0" role="region" aria-label="Phases">'
+            "<table><thead><tr>"
             '<th scope="col">When (UTC)</th><th scope="col">The run\'s clock</th><th scope="col">Phase</th>'
             f'<th scope="col">Why</th></tr></thead><tbody>{phases}</tbody></table></div>'
         ),

@@ -110,11 +110,12 @@ def _size_lines(size: Sizing, told: TradeStory) -> Iterable[tuple[str, str]]:
         f"|{size.expected:f} expected − {size.stop:f} stop| = {size.distance:f}",
     )
     rate = "" if size.rate in (None, 1) else f" × rate {_trimmed(size.rate or Decimal(1))}"
+    per = f"({size.distance:f}{rate})" if rate else f"{size.distance:f}"
     if size.asked is not None:
         yield (
             "Amount",
             (
-                f"{money(size.asked)} {currency} risk asked ÷ ({size.distance:f}{rate}), rounded down to the lot ="
+                f"{money(size.asked)} {currency} risk asked ÷ {per}, rounded down to the lot ="
                 f" {_trimmed(size.amount)}"
             ),
         )
@@ -163,7 +164,8 @@ def _orders(orders: Sequence[OrderRow]) -> str:
 
 
 def _what(order: OrderRow) -> str:
-    price = "" if order.price is None else f" at {order.price:f}"
+    # A market order has no price of its own, only its fill's.
+    price = "" if order.price is None or order.kind == "market" else f" at {order.price:f}"
     return f"{order.side or ''} {_plain(order.amount)} {order.kind or ''}{price}"
 
 

@@ -53,13 +53,13 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("time", "Closed (UTC)", False),
     ("instrument", "Instrument", False),
     ("side", "Side", False),
-    ("", "Amount", True),
-    ("", "Entry", True),
-    ("", "Exit", True),
     ("pnl", "PnL", True),
     ("r_multiple", "R", True),
     ("outcome", "Outcome", False),
     ("", "Exit by", False),
+    ("", "Amount", True),
+    ("", "Entry", True),
+    ("", "Exit", True),
     ("", "Strategy", False),
     ("", "Run", False),
 )
@@ -174,13 +174,13 @@ def row_of(trade: TradeRow) -> dict[str, Any]:
             moment(trade.trade_time),
             trade.instrument,
             trade.side,
-            f"{trade.amount:,f}",
-            f"{trade.entry_price:f}",
-            f"{trade.exit_price:f}",
             money(trade.pnl, signed=True),
             UNKNOWN if r_multiple is None else number(r_multiple, 2, signed=True),
             trade.outcome,
             trade.exit_reason.replace("_", " "),
+            f"{trade.amount:,f}",
+            f"{trade.entry_price:f}",
+            f"{trade.exit_price:f}",
             trade.strategy,
             trade.run_id,
         ],
@@ -292,6 +292,6 @@ _DENIED = (
 )
 _DIALOG = (
     '<dialog class="desk-story" data-story aria-labelledby="story-title"><div class="desk-story-head">'
-    '<h2 id="story-title" tabindex="-1"></h2><button type="button" class="desk-plain" data-close>Close</button></div>'
+    '<h2 id="story-title"></h2><button type="button" class="desk-plain" data-close>Close</button></div>'
     "<div data-story-body></div></dialog>"
 )

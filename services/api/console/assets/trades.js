@@ -4,8 +4,8 @@
   "use strict";
   const FILTERS = ["run", "strategy", "instrument", "outcome", "from", "to"];
   const FIRST_FALLING = ["time", "pnl", "r_multiple"];
-  const NUMBERS = [3, 4, 5, 6, 7];
-  const SIGNED = [6, 7];
+  const NUMBERS = [3, 4, 7, 8, 9];
+  const SIGNED = [3, 4];
   const RUN = 11;
   const one = (selector) => document.querySelector(selector);
   const all = (selector) => document.querySelectorAll(selector);
@@ -153,7 +153,6 @@
     } catch {
       if (opened === key) one("#story-title").textContent = "The desk does not answer";
     }
-    if (opened === key) one("#story-title").focus();
   }
 
   function closed() {
