@@ -242,15 +242,16 @@ def _figures(answers: Sequence[RunAnswer], heads: Sequence[str] = ()) -> str:
         + "</tr>"
         for rows in zip(*columns, strict=True)
     )
-    return _pair_table(lines, heads, "Figures")
+    return _pair_table(lines, heads, "Figures", numbers=True)
 
 
 def _differing(rows: Sequence[tuple[str, str, str, str]]) -> str:
     return " data-differs" if len({value for _, _, value, _ in rows}) > 1 else ""
 
 
-def _pair_table(lines: str, heads: Sequence[str], name: str) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+def _pair_table(lines: str, heads: Sequence[str], name: str, *, numbers: bool = False) -> str:
+    css = ' class="desk-number"' if numbers else ""
+    head = "".join(f'<th scope="col"{css}>{escape(text)}</th>' for text in heads)
     shown = f'<thead><tr><th scope="col">{name}</th>{head}</tr></thead>' if heads else ""
     return (
         f'<div class="desk-scroll" tabindex="0" role="region" aria-label="{name}">'
@@ -302,18 +303,18 @@ def comparison(first: Seen, second: Seen, unit: Unit) -> list[str]:
     """Two runs side by side: curves on one chart from their beginnings, settings and figures with what differs
     marked."""
     runs = (first.answer.run, second.answer.run)
-    names = [f"{moment(run.recorded_started)} {(run.terms or {}).get('strategy', '')}" for run in runs]
+    words = [f"{moment(run.recorded_started)} {(run.terms or {}).get('strategy', '')}" for run in runs]
     links = "".join(
         f'<li class="{css}"><a href="/runs?{urlencode({"run": run.run_id})}">{escape(run.run_id)}</a>'
         f" {escape(name)}, {escape(ending(run))}</li>"
-        for css, run, name in zip(("desk-first-line", "desk-second"), runs, names, strict=True)
+        for css, run, name in zip(("desk-first-line", "desk-second"), runs, words, strict=True)
     )
     heads = [run.run_id for run in runs]
     values = [dict(settings(run)) for run in runs]
-    rows = [
-        (name, tuple(each.get(name, UNKNOWN) for each in values))
-        for name in dict.fromkeys(name for each in values for name in each)
-    ]
+    names = dict.fromkeys(name for each in values for name in each)
+    # Of strategies that differ, the parameters of both stand together.
+    ordered = sorted(names, key=lambda name: (name != "Strategy", not name.startswith("Parameter")))
+    rows = [(name, tuple(each.get(name, UNKNOWN) for each in values)) for name in ordered]
     return [
         (
             f'<h2>Two runs</h2><ul class="desk-legend">{links}</ul>{_chart(first, second, unit)}'

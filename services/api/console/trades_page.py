@@ -243,8 +243,7 @@ def _filters(known: Choices, runs: list[RunRow]) -> str:
     )
     return (
         f'<form class="desk-filters" data-filters role="search" aria-label="Filter the trades">{selects}'
-        '<label>From (UTC)<input type="date" name="from" min="1970-01-02" max="2199-12-30"></label>'
-        '<label>To<input type="date" name="to" min="1970-01-02" max="2199-12-30"></label>'
+        f"{_day('from', 'From (UTC)')}{_day('to', 'To')}"
         '<button type="reset" class="desk-plain">Clear</button></form>'
     )
 
@@ -259,7 +258,17 @@ def _select(name: str, label: str, options: list[tuple[str, str]]) -> str:
     inner = "".join(
         f'<option value="{escape(value, quote=True)}">{escape(text)}</option>' for value, text in options
     )
-    return f'<label>{label}<select name="{name}">{inner}</select></label>'
+    return (
+        f'<div class="desk-field"><label for="filter-{name}">{label}</label>'
+        f'<select name="{name}" id="filter-{name}">{inner}</select></div>'
+    )
+
+
+def _day(name: str, label: str) -> str:
+    return (
+        f'<div class="desk-field"><label for="filter-{name}">{label}</label><input type="date" name="{name}"'
+        f' id="filter-{name}" min="1970-01-02" max="2199-12-30"></div>'
+    )
 
 
 def _head(sort: str, name: str, *, numbers: bool) -> str:
