@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from services.api import run_records
 from services.api.answers.runs import RunAnswer, RunsPage
@@ -45,9 +45,12 @@ async def get_run(desk: DeskParts, trader: Trader, run_id: RunPath) -> RunAnswer
     "/runs/{run_id}/report",
     operation_id="report",
     summary="A run's report as a page",
-    response_class=HTMLResponse,
+    response_class=Response,  # HTMLResponse would have every problem said in HTML too
     responses={
-        200: {"description": "One page that needs nothing else, to save or print: no script, no link."},
+        200: {
+            "description": "One page that needs nothing else, to save or print: no script, no link.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
         **documented(NothingThere, DatabaseAway),
     },
 )
