@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from services.api.app import create_app
 from services.api.auth import Doorkeeper
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
@@ -149,7 +150,8 @@ def permissions_table() -> str:
 def routes_table() -> str:
     """Every route of the API."""
     desk = Desk.assemble("main", Line("nats://127.0.0.1:4222", ""), Ledger("postgresql://127.0.0.1/desk", ""))
-    paths = create_app(desk, Doorkeeper("0123456789abcdef")).openapi()["paths"]
+    doorkeeper = Doorkeeper("0123456789abcdef")
+    paths = create_app(desk, doorkeeper, Sessions(desk.line, doorkeeper)).openapi()["paths"]
     rows = [
         (code(f"{method.upper()} {path}"), operation["summary"])
         for path, operations in paths.items()

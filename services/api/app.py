@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from services.api.answers.base import Answer
 from services.api.auth import Doorkeeper, Gate
 from services.api.console.entrance import Entrance, Loaded
+from services.api.console.login import Login
 from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.door import Door
@@ -34,14 +35,17 @@ _TAGS = [
 ]
 _ABOUT = """\
 The way in to a trading desk. Every route but `/api/health` needs `Authorization: Bearer <token>`
-(`desk token` prints it). Errors are `application/problem+json`. Money and prices are exact decimals as
-strings. Messages on the bus are in docs/asyncapi.yaml.
+(`desk token` prints it). The viewer's token (`desk token --viewer`) reads everything; whatever would change
+something is refused with 403 `viewer-may-not`. Errors are `application/problem+json`. Money and prices are
+exact decimals as strings. Messages on the bus are in docs/asyncapi.yaml.
 """
 
 
-def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: None) -> FastAPI:
-    """The application over `desk`, open to whoever `doorkeeper` lets in. `console` gives the pages'
-    application once it is loaded."""
+def create_app(
+    desk: Desk, doorkeeper: Doorkeeper, sessions: Sessions, console: Loaded = lambda: None
+) -> FastAPI:
+    """The application over `desk`, open to whoever `doorkeeper` lets in, its console to whoever has one of the
+    `sessions`. `console` gives the pages' application once it is loaded."""
     app = FastAPI(
         title="tradedesk",
         version=__version__,
@@ -55,7 +59,7 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: Non
     )
     app.state.desk = desk
     # Only for the documentation: the gate has asked for the token before any route is looked for.
-    bearer = HTTPBearer(auto_error=False, description="The desk's token.")
+    bearer = HTTPBearer(auto_error=False, description="The operator's token, or the viewer's for reading.")
     strict = Depends(only_known_parameters)
     app.include_router(overview.without_token, prefix="/api", dependencies=[strict])
     for routes in (overview, commands, records, events):
@@ -63,9 +67,10 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: Non
     _add_probes(app, desk)
     install(app)
     # Where no route matches, and not a mount at `/`, which would match where only the method is wrong.
-    app.router.default = Entrance(Sessions(doorkeeper), console, app.router.default)
+    login = Login(sessions, doorkeeper, desk.journal)
+    app.router.default = Entrance(sessions, login, console, app.router.default)
     _publish(app)
-    app.add_middleware(Gate, doorkeeper=doorkeeper)
+    app.add_middleware(Gate, doorkeeper=doorkeeper, in_session=lambda scope: sessions.who(scope) is not None)
     app.add_middleware(Door)  # the last one added is the outermost
     return app
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from services.api.console.deploy_checks import Check, deploy_checks
 from services.api.console.feed import Feed
-from services.api.console.sessions import Person
+from services.api.console.sessions import MAY_NOT_ACT, Person
 from services.api.console.strategy_form import StrategyForm, strategy_forms
 from services.api.console.wording import money
 from services.api.dashboard import status_or_none
@@ -49,7 +49,10 @@ class DeployDialog:
             self._card = ui.card().classes("desk-dialog desk-deploy-dialog")
 
     async def open(self) -> None:
-        """Show it with its checks as they are now."""
+        """Show it with its checks as they are now. A viewer gets nothing to see."""
+        if not self._person.may_act:
+            ui.notify(MAY_NOT_ACT)
+            return
         if not self._built:
             self._built = True
             with self._card:
@@ -169,6 +172,10 @@ class DeployDialog:
     async def _send(self) -> None:
         command = self._shown
         if command is None:
+            return
+        if not self._person.may_act:
+            self._problem.set_content(f"<p>{MAY_NOT_ACT}</p>")
+            log.warning("deploy_refused", by=self._person.name)
             return
         self._start.disable()
         self._start.set_text("Starting …")

@@ -13,6 +13,7 @@ from nicegui import core, ui
 from services.api.console import overview, records
 from services.api.console.feed import Feed, Message
 from services.api.console.frame import Frame
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.problems import install
 
@@ -20,11 +21,11 @@ _RECONNECT_WITHIN = 5.0
 """Seconds for which a page that lost its connection is kept, to go on where it was."""
 
 
-def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
+def build(desk: Desk, feed: Feed, sessions: Sessions, channels: int) -> FastAPI:
     """The console's application; to be called once in a process, since NiceGUI is one for all of it."""
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     install(application)
-    frame = Frame(desk, feed, channels)
+    frame = Frame(desk, feed, sessions, channels)
     overview.add(application, frame, desk)
     records.add(frame, desk, channels)
     core.app.config.socket_io_js_transports = ["websocket"]

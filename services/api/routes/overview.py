@@ -38,6 +38,7 @@ from services.api.problems import (
     NobodyAnswered,
     NothingThere,
     RequestTooLarge,
+    ViewerMayNot,
     documented,
 )
 from services.api.status import health, read_status
@@ -173,7 +174,13 @@ class LimitsChangeRequest(BaseModel):
     operation_id="limits",
     summary="Change limits",
     responses=documented(
-        CommandRefused, NobodyAnswered, BusAway, ForeignOrigin, RequestTooLarge, MediaTypeUnknown
+        CommandRefused,
+        NobodyAnswered,
+        BusAway,
+        ForeignOrigin,
+        ViewerMayNot,
+        RequestTooLarge,
+        MediaTypeUnknown,
     ),
 )
 async def put_risk(
