@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -325,3 +327,70 @@ async def test_after_a_login_people_are_where_they_were(api: ApiProcess) -> None
         assert (answer.status_code, answer.headers["location"]) == (303, found)
     hostile = (await _get(api, '/login?next=/"><script>&said=<script>')).text
     assert "<script" not in hostile
+
+
+class _Opened:
+    """A page of the console as its socket sees it, for whoever wants to press what is disabled there."""
+
+    def __init__(self, api: ApiProcess, html: str, cookie: str) -> None:
+        (self._client,) = re.findall(r"'client_id': '([0-9a-f-]+)'", html)
+        (elements,) = re.findall(r"parseElements\(String.raw`(.*?)`\)", html, re.DOTALL)
+        for sign, escaped in _ESCAPED.items():
+            elements = elements.replace(escaped, sign)
+        self._elements: dict[str, Any] = json.loads(elements)
+        self._address = (
+            f"{api.url.replace('http', 'ws')}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id="
+            f"{self._client}&implicit_handshake=true&next_message_id=0&document_id=d&tab_id=t"
+        )
+        self._headers = {"Origin": api.url, **_with(api, cookie)}
+
+    async def click(self, label: str, answer: str) -> None:
+        """Press a button whatever it looks like, and wait until the server says `answer` to it."""
+        number, element = next(
+            (number, element)
+            for number, element in self._elements.items()
+            if element.get("props", {}).get("label") == label
+        )
+        listener = next(event["listener_id"] for event in element["events"] if event["type"] == "click")
+        pressed = {"id": int(number), "client_id": self._client, "listener_id": listener, "args": ["{}"]}
+        said = ""
+        async with open_socket(self._address, additional_headers=self._headers) as socket:
+            await socket.send("40")
+            while not said.startswith("40"):
+                said = str(await socket.recv())
+            await socket.send("42" + json.dumps(["event", pressed]))
+            async with asyncio.timeout(30):
+                while answer not in said:
+                    said = str(await socket.recv())
+
+
+_ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "&#96;", "$": "&#36;"}
+
+
+async def _opened(api: ApiProcess, cookie: str) -> _Opened:
+    (await _socket(api, cookie)).transport.abort()
+    return _Opened(api, (await _get(api, "/risk", cookie)).text, cookie)
+
+
+async def test_a_viewer_who_presses_stop_all_the_same_stops_nothing(
+    api: ApiProcess, trader_id: str, connect: Any
+) -> None:
+    """Not in the page's markup alone: the click itself is sent, as no button there would."""
+    bus: Bus = await connect("admin")
+    viewer = await _opened(api, await _log_in(api, api.viewer_token))
+    for label in ("Stop", "Deploy", "Stop now"):
+        await viewer.click(label, "only an operator may do this")
+    assert await _commands(bus, trader_id) == []
+
+    operator = await _opened(api, await _log_in(api, name="Anna"))
+    clicking = asyncio.create_task(operator.click("Stop now", "what it is told at the end"))
+    async with asyncio.timeout(30):
+        while not (stored := await _commands(bus, trader_id)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+    assert (stored[0]["mode"], stored[0]["by"]) == ("flatten", "Anna (console)")
+    clicking.cancel()
+
+
+async def _commands(bus: Bus, trader: str) -> list[dict[str, Any]]:
+    subject = f"command.{trader}.>"
+    return [json.loads(stored.data) async for stored in bus.read(subjects.COMMANDS, subject=subject)]
