@@ -39,7 +39,7 @@ def test_a_name_stands_on_the_page_and_a_wrong_token_is_told(visit: Visit, conte
     expect(other.get_by_label("Token")).to_have_value("")
     _log_in(other, visit.token, "Anna")
     expect(other).to_have_url(visit.url + "/runs")
-    expect(other.locator(".desk-who")).to_have_text("Anna (console)", timeout=PATIENCE)
+    expect(other.locator(".desk-who")).to_have_text("Anna", timeout=PATIENCE)
     other.close()
 
 
@@ -200,4 +200,4 @@ def test_the_login_can_be_filled_in_by_keyboard(visit: Visit) -> None:
     visit.page.keyboard.press("Tab")
     visit.page.keyboard.press("Enter")
     visit.until_live()
-    expect(visit.page.locator(".desk-who")).to_have_text("Carla (console)")
+    expect(visit.page.locator(".desk-who")).to_have_text("Carla")

@@ -391,6 +391,18 @@ async def test_a_viewer_who_presses_stop_all_the_same_stops_nothing(
     clicking.cancel()
 
 
+async def test_a_page_may_do_no_more_than_its_session_that_has_ended(
+    api: ApiProcess, trader_id: str, connect: Any
+) -> None:
+    """An operator's page, gone on with by the cookie of a viewer who logged in after them."""
+    operator, viewer = await _log_in(api), await _log_in(api, api.viewer_token)
+    (await _socket(api, operator)).transport.abort()
+    html = (await _get(api, "/risk", operator)).text
+    await _post(api, "/logout", operator)
+    await _Opened(api, html, viewer).click("Stop now", "only an operator may do this")
+    assert await _commands(await connect("admin"), trader_id) == []
+
+
 async def _commands(bus: Bus, trader: str) -> list[dict[str, Any]]:
     subject = f"command.{trader}.>"
     return [json.loads(stored.data) async for stored in bus.read(subjects.COMMANDS, subject=subject)]

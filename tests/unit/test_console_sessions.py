@@ -22,6 +22,7 @@ from services.api.console.session_book import (
     read_session,
     write_session,
 )
+from services.api.console.sessions import forget
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -114,6 +115,16 @@ def test_a_session_reads_back_as_it_was_written_and_has_no_secret_in_it() -> Non
     assert b"secret" not in write_session(session)
     for other in (b"", b"{}", b"\xff", b'{"key": 1}'):
         assert read_session(other) is None
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_cookie_is_of_one_host_and_port_and_secure_under_tls(scheme: str) -> None:
+    cookie = forget({"type": "http", "scheme": scheme, "headers": [(b"host", b"desk.example:8443")]})
+    parts = cookie.split("; ")
+    assert parts[0] == "desk_session_8443="
+    assert {"Path=/", "HttpOnly", "SameSite=Strict", "Max-Age=0"} <= set(parts)
+    assert ("Secure" in parts) == (scheme == "https")
+    assert "Domain" not in cookie
 
 
 @pytest.mark.parametrize(

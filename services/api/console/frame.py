@@ -124,7 +124,7 @@ def _navigation(path: str, person: Person) -> str:
 
 def _who(person: Person) -> str:
     only = "" if person.may_act else f' · <span title="{MAY_NOT_ACT}">only looks</span>'
-    return f'<span class="desk-who" data-role="{person.role}">{escape(person.name)}{only}</span>'
+    return f'<span class="desk-who" data-role="{person.role}">{escape(person.label)}{only}</span>'
 
 
 def _here(here: bool) -> str:

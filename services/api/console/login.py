@@ -88,7 +88,6 @@ class Login:
         address, now = _address(scope), self._clock()
         wait = math.ceil(self._attempts.wait(address, now))
         if wait > 0:
-            log.warning("login_too_soon", address=address, seconds=wait)
             problem = f"Too many wrong tokens. Try again in {_seconds(wait)}."
             return _page(form.next, problem, 429, {"Retry-After": str(wait)})
         role = self._doorkeeper.role_of(form.token)

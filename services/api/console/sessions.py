@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 MAY_NOT_ACT = "You are logged in as a viewer: only an operator may do this."
 """What somebody who may not act is told."""
 _PURPOSE = "console session"
+_AT_CONSOLE = " (console)"
 _LOOK_EVERY = 1.0
 _STREAM = subjects.bucket_stream(subjects.SESSIONS)
 
@@ -57,6 +58,11 @@ class Person:
     role: Role = "operator"
     session: str = ""
     holds: Callable[[], bool] = field(default=lambda: True, compare=False)
+
+    @property
+    def label(self) -> str:
+        """What they call themselves, or their role."""
+        return self.name.removesuffix(_AT_CONSOLE)
 
     @property
     def may_act(self) -> bool:
@@ -227,7 +233,7 @@ class Sessions:
 
 def journal_name(label: str) -> str:
     """How somebody at the console is called in the journal and in commands."""
-    return f"{label} (console)"
+    return label + _AT_CONSOLE
 
 
 def forget(scope: Scope) -> str:
