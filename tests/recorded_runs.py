@@ -99,6 +99,16 @@ select trader, run_id, $2::bigint, $2::bigint, count(*), count(*) filter (where 
     greatest(max(streak), 0), greatest(-min(streak), 0)
 from trades where run_id = $1 group by trader, run_id"""
 
+_KINDS = """
+insert into trade_kinds select trader, run_id, strategy, instrument, side, outcome, count(*)
+from trades where run_id = $1 group by trader, run_id, strategy, instrument, side, outcome"""
+
+_MONTHS = """
+insert into trade_months select trader, run_id, date_trunc('month', (trade_time - interval '1 microsecond')
+    at time zone 'America/New_York' + interval '7 hours')::date, count(*), count(*) filter (where outcome = 'win'),
+    count(*) filter (where outcome = 'loss'), sum(pnl), coalesce(sum(r_multiple), 0)
+from trades where run_id = $1 group by 1, 2, 3"""
+
 
 async def record_run(
     connection: asyncpg.Connection[asyncpg.Record],
@@ -127,3 +137,5 @@ async def record_run(
         sql = _ROLLUP.format(level=level, bucket=bucket, first=first, last=last)
         await connection.execute(sql, run_id, timeout=timeout)
     await connection.execute(_TOTALS, run_id, marks * 2 + 1, timeout=timeout)
+    for sums in (_KINDS, _MONTHS):
+        await connection.execute(sums, run_id, timeout=timeout)

@@ -23,7 +23,7 @@ from services.api.desk import Desk
 from services.api.door import Door
 from services.api.pages import HEADERS, documentation
 from services.api.problems import install
-from services.api.routes import commands, events, overview, records
+from services.api.routes import commands, events, overview, records, runs, trades
 from services.api.strict import only_known_parameters
 from services.shared import __version__
 
@@ -62,7 +62,7 @@ def create_app(
     bearer = HTTPBearer(auto_error=False, description="The operator's token, or the viewer's for reading.")
     strict = Depends(only_known_parameters)
     app.include_router(overview.without_token, prefix="/api", dependencies=[strict])
-    for routes in (overview, commands, records, events):
+    for routes in (overview, commands, trades, records, runs, events):
         app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)

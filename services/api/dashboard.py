@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.api import queries
+from services.api import queries, trade_pages
 from services.api.answers.records import AlertRow, ChartAnswer, PositionRow, TradeRow
 from services.api.answers.state import DashboardAnswer, LimitRow, Missing, StatusAnswer
 from services.api.chart import EMPTY, chart
@@ -112,12 +112,12 @@ async def _recorded(
         alerts = await queries.alerts(connection, trader, limit=LAST_ALERTS)
         if run is None:
             return Recorded(alerts=alerts.alerts, chart=EMPTY)
-        last = queries.TradeFilter(trader=trader, run_id=run.run_id)
+        last = trade_pages.TradeFilter(trader=trader, run_id=run.run_id)
         return Recorded(
             run=run,
             standing=await desk.results.standing(connection, run),
             chart=await chart(connection, run, points),
-            trades=(await queries.trades(connection, last, limit=LAST_TRADES)).trades,
+            trades=(await trade_pages.trades(connection, last, limit=LAST_TRADES)).trades,
             alerts=alerts.alerts,
             positions=await open_positions(connection, run.run_id),
         )

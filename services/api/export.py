@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.api.desk import Desk
 from services.api.ledger import Ledger
-from services.api.queries import TradeFilter
+from services.api.trade_pages import TradeFilter, of_run
 from services.shared.commands import Deployment
 from services.shared.errors import BusError
 from services.shared.trades_file import COLUMNS, HEADER, line
@@ -122,15 +122,7 @@ async def _batches(
     """Currency and rows, `size` at a time, each run's by seq."""
     async with ledger.snapshot() as connection:
         for run in selection.runs:
-            where = TradeFilter(
-                trader=wanted.trader,
-                run_id=run.run_id,
-                strategy=wanted.strategy,
-                instrument=wanted.instrument,
-                outcome=wanted.outcome,
-                start=wanted.start,
-                end=wanted.end,
-            ).conditions()
+            where = of_run(wanted, run.run_id).conditions()
             cursor = await connection.cursor(
                 f"select {_COLUMNS} from trades where {where} order by seq",  # noqa: S608 - fixed texts
                 *where.values,

@@ -87,12 +87,36 @@ Cursor: TypeAlias = Annotated[
     Query(
         max_length=400,
         pattern=r"^[A-Za-z0-9_=-]+$",
-        description="Where to go on: `next` of the page before.",
+        description="Where to go on: `next` of the page before, or another cursor it gave.",
     ),
 ]
 Limit: TypeAlias = Annotated[int, Query(ge=1, le=1000, description="At most so many.", examples=[100])]
+Sort: TypeAlias = Annotated[
+    Literal["time", "instrument", "side", "pnl", "r_multiple", "outcome"],
+    Query(
+        description="By what they are sorted; where it repeats, by the run's clock or number.",
+        examples=["pnl"],
+    ),
+]
 Order: TypeAlias = Annotated[
-    Literal["newest", "oldest"], Query(description="Which come first.", examples=["newest"])
+    Literal["newest", "oldest", "descending", "ascending"],
+    Query(
+        description="Which come first; newest is descending, oldest ascending, whatever they are sorted by.",
+        examples=["newest"],
+    ),
+]
+Outcome: TypeAlias = Annotated[
+    Literal["win", "loss", "breakeven"] | None,
+    Query(description="Only trades that ended so.", examples=["win"]),
+]
+Every: TypeAlias = Annotated[
+    bool, Query(alias="all", description="Over all runs of the trader, instead of one.")
+]
+RunPath: TypeAlias = Annotated[
+    str, Path(max_length=64, pattern=_RUN, description="The run.", examples=["run-20261122-01"])
+]
+TradePath: TypeAlias = Annotated[
+    int, Path(ge=1, le=2**53, description="The trade's number in its run.", examples=[12])
 ]
 Wait: TypeAlias = Annotated[
     float,

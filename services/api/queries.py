@@ -1,5 +1,6 @@
-"""What was recorded, read in pages: trades, alerts, orders, runs, limits' history, commands.
+"""What was recorded, read in pages: alerts, orders, limits' history, commands.
 
+Trades are the business of `trade_pages`, runs of `run_records`.
 Every page goes on from a key that an index has, so that the thousandth page costs what the first did.
 Conditions are put together from fixed texts; values only ever travel as parameters.
 """
@@ -10,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.api.answers.records import (
@@ -19,18 +20,12 @@ from services.api.answers.records import (
     OrderRow,
     OrdersPage,
     OrderStep,
-    RunRow,
-    RunsPage,
-    TradeRow,
-    TradesPage,
 )
 from services.api.answers.state import LimitChange
 from services.api.cursor import read_cursor, write_cursor
 
 if TYPE_CHECKING:
     from services.api.ledger import Proxy, Record
-
-TRADE_COLUMNS = ", ".join(TradeRow.model_fields)
 
 
 @dataclass(slots=True)
@@ -54,75 +49,6 @@ class Conditions:
 
     def __str__(self) -> str:
         return " and ".join(self.texts) or "true"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TradeFilter:
-    """Which trades: of one run, or of all runs of the trader when `run_id` is None."""
-
-    trader: str
-    run_id: str | None = None
-    strategy: str | None = None
-    instrument: str | None = None
-    outcome: str | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def conditions(self) -> Conditions:
-        """As SQL."""
-        found = Conditions()
-        if self.run_id is None:
-            found.add("trader = ?", self.trader)
-        else:
-            found.add("run_id = ?", self.run_id)
-        found.given("strategy = ?", self.strategy)
-        found.given("instrument = ?", self.instrument)
-        found.given("outcome = ?", self.outcome)
-        found.given("trade_time >= ?", self.start)
-        found.given("trade_time < ?", self.end)
-        return found
-
-
-async def trades(
-    connection: Proxy,
-    wanted: TradeFilter,
-    *,
-    order: Literal["newest", "oldest"] = "newest",
-    cursor: str | None = None,
-    limit: int = 100,
-) -> TradesPage:
-    """A page of trades: within a run by seq, over all runs by the run's clock."""
-    where = wanted.conditions()
-    sign, way = ("<", "desc") if order == "newest" else (">", "asc")
-    if wanted.run_id is not None:
-        if cursor is not None:
-            where.add(f"seq {sign} ?", *read_cursor(cursor, int))
-        keys = f"seq {way}"
-    else:
-        if cursor is not None:
-            moment, run_id, seq = read_cursor(cursor, datetime, str, int)
-            # The first condition is implied; it lets the index on (trader, trade_time) begin at the page.
-            where.add(f"trade_time {sign}= ?", moment)
-            where.add(f"(trade_time, run_id, seq) {sign} (?, ?, ?)", moment, run_id, seq)
-        keys = f"trade_time {way}, run_id {way}, seq {way}"
-    rows = await connection.fetch(
-        f"select {TRADE_COLUMNS} from trades where {where} order by {keys} limit {int(limit) + 1}",  # noqa: S608 - fixed texts
-        *where.values,
-    )
-    page, more = rows[:limit], len(rows) > limit
-    following = None
-    if more:
-        last = page[-1]
-        key = (
-            (last["seq"],) if wanted.run_id is not None else (last["trade_time"], last["run_id"], last["seq"])
-        )
-        following = write_cursor(*key)
-    return TradesPage(trades=[trade_row(row) for row in page], next=following, run_id=wanted.run_id)
-
-
-def trade_row(row: Record) -> TradeRow:
-    """A trade as the API shows it; the recorder wrote it from a validated event, so it is not checked again."""
-    return TradeRow.model_construct(**dict(row))
 
 
 async def alerts(
@@ -153,9 +79,17 @@ async def alerts(
 
 
 async def orders(
-    connection: Proxy, run_id: str, *, order: int | None = None, cursor: str | None = None, limit: int = 100
+    connection: Proxy,
+    run_id: str,
+    *,
+    order: int | None = None,
+    denied: bool = False,
+    cursor: str | None = None,
+    limit: int = 100,
 ) -> OrdersPage:
-    """A page of a run's orders with their lives, newest first. Orders count from 1 within a run."""
+    """A page of a run's orders with their lives, newest first; with `denied` only those that were refused.
+    Orders count from 1 within a run."""
+    only = " and state = 'denied'" if denied else ""
     where = Conditions()
     where.add("run_id = ?", run_id)
     where.given("order_no = ?", order)
@@ -164,31 +98,32 @@ async def orders(
     numbers = await connection.fetch(
         # A loose scan: one step of the index for each order, however many events it has.
         f"""with recursive known(order_no) as (
-                (select order_no from orders where {where} order by order_no desc limit 1)
+                (select order_no from orders where {where}{only} order by order_no desc limit 1)
                 union all
                 select (select o.order_no from orders o where o.run_id = $1 and o.order_no < known.order_no
-                        {"and false" if order is not None else ""}
+                        {only}{" and false" if order is not None else ""}
                         order by o.order_no desc limit 1)
                 from known where known.order_no is not null)
             select order_no from known where order_no is not null limit {int(limit) + 1}""",  # noqa: S608 - fixed texts
         *where.values,
     )
     wanted = [row["order_no"] for row in numbers[:limit]]
+    following = write_cursor(wanted[-1]) if len(numbers) > limit else None
+    return OrdersPage(orders=await order_lives(connection, run_id, wanted), next=following, run_id=run_id)
+
+
+async def order_lives(connection: Proxy, run_id: str, wanted: Sequence[int]) -> list[OrderRow]:
+    """These orders of a run with all that became of them, the highest number first."""
     rows = await connection.fetch(
         "select order_no, state, time, instrument, purpose, side, kind, amount, price, detail from orders"
         " where run_id = $1 and order_no = any($2::bigint[]) order by order_no desc, recorded, emitter, seq",
         run_id,
         wanted,
     )
-    lives: dict[int, list[Record]] = {number: [] for number in wanted}
+    lives: dict[int, list[Record]] = {}
     for row in rows:
-        lives[row["order_no"]].append(row)
-    following = write_cursor(wanted[-1]) if len(numbers) > limit else None
-    return OrdersPage(
-        orders=[_order(run_id, number, life) for number, life in lives.items()],
-        next=following,
-        run_id=run_id,
-    )
+        lives.setdefault(row["order_no"], []).append(row)
+    return [_order(run_id, number, life) for number, life in lives.items()]
 
 
 def _order(run_id: str, number: int, life: Sequence[Record]) -> OrderRow:
@@ -208,32 +143,6 @@ def _order(run_id: str, number: int, life: Sequence[Record]) -> OrderRow:
         life=[
             OrderStep(state=row["state"], time=row["time"], detail=json.loads(row["detail"])) for row in life
         ],
-    )
-
-
-async def runs(connection: Proxy, trader: str, *, cursor: str | None = None, limit: int = 100) -> RunsPage:
-    """A page of the trader's runs, newest first."""
-    where = Conditions()
-    where.add("r.trader = ?", trader)
-    if cursor is not None:
-        moment, run_id = read_cursor(cursor, datetime, str)
-        where.add("(coalesce(r.recorded_started, 'epoch'), r.run_id) < (?, ?)", moment, run_id)
-    rows = await connection.fetch(
-        f"""select r.run_id, r.trader, r.phase, r.started, r.recorded_started, r.ended, r.terms,
-                coalesce(t.trades, 0) as trades, coalesce(t.pnl, 0) as pnl,
-                coalesce(r.recorded_started, 'epoch') as began
-            from runs r left join run_totals t on t.trader = r.trader and t.run_id = r.run_id
-            where {where} order by began desc, r.run_id desc limit {int(limit) + 1}""",  # noqa: S608 - fixed texts
-        *where.values,
-    )
-    page = rows[:limit]
-    following = write_cursor(page[-1]["began"], page[-1]["run_id"]) if len(rows) > limit else None
-    return RunsPage(
-        runs=[
-            RunRow.model_validate({**dict(row), "terms": json.loads(row["terms"]) if row["terms"] else None})
-            for row in page
-        ],
-        next=following,
     )
 
 

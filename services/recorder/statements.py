@@ -139,6 +139,22 @@ _TOTALS = """totalled AS (
         commission = had.commission + excluded.commission, slippage = had.slippage + excluded.slippage,
         longest_win_streak = greatest(had.longest_win_streak, excluded.longest_win_streak),
         longest_loss_streak = greatest(had.longest_loss_streak, excluded.longest_loss_streak)
+), sorted_out AS (
+    INSERT INTO trade_kinds AS had (trader, run_id, strategy, instrument, side, outcome, trades)
+    SELECT trader, run_id, strategy, instrument, side, outcome, count(*) FROM new WHERE run_id <> ''
+    GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (trader, run_id, strategy, instrument, side, outcome)
+        DO UPDATE SET trades = had.trades + excluded.trades
+), by_month AS (
+    INSERT INTO trade_months AS had (trader, run_id, month, trades, wins, losses, pnl, r_sum)
+    SELECT trader, run_id, date_trunc('month', (trade_time - interval '1 microsecond')
+            AT TIME ZONE 'America/New_York' + interval '7 hours')::date,
+        count(*), count(*) FILTER (WHERE outcome = 'win'), count(*) FILTER (WHERE outcome = 'loss'), sum(pnl),
+        coalesce(sum(r_multiple), 0)
+    FROM new WHERE run_id <> '' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (trader, run_id, month) DO UPDATE SET
+        trades = had.trades + excluded.trades, wins = had.wins + excluded.wins,
+        losses = had.losses + excluded.losses, pnl = had.pnl + excluded.pnl, r_sum = had.r_sum + excluded.r_sum
 )"""
 
 _ADJUSTMENTS = """totalled AS (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,13 @@ REQUESTS: list[tuple[str, str, Any, int]] = [
     ("GET", "/api/dashboard?trader=contract&run_id=unknown", None, 404),
     ("GET", "/api/trades?trader=contract&limit=5", None, 200),
     ("GET", "/api/trades?trader=contract&all=true", None, 200),
+    ("GET", "/api/trades?trader=contract&sort=pnl&order=ascending&limit=5", None, 200),
+    ("GET", "/api/trades?trader=contract&from=2017-04-19T10:00:00Z", None, 200),
+    ("GET", "/api/trades?sort=size", None, 422),
+    ("GET", "/api/trades/contract-a/7?trader=contract", None, 200),
+    ("GET", "/api/trades/contract-a/7000?trader=contract", None, 404),
+    ("GET", "/api/trades/unknown/7", None, 404),
+    ("GET", "/api/trades/contract-a/0", None, 422),
     ("GET", "/api/trades?limit=0", None, 422),
     ("GET", "/api/trades?cursor=x", None, 200),
     ("GET", "/api/trades?trader=contract&cursor=x", None, 422),
@@ -58,7 +66,12 @@ REQUESTS: list[tuple[str, str, Any, int]] = [
     ("GET", "/api/risk?trader=contract", None, 200),
     ("GET", "/api/orders?trader=contract", None, 200),
     ("GET", "/api/positions?trader=contract", None, 200),
+    ("GET", "/api/orders?trader=contract&denied=true", None, 200),
     ("GET", "/api/runs?trader=contract", None, 200),
+    ("GET", "/api/runs/contract-a?trader=contract", None, 200),
+    ("GET", "/api/runs/contract-a", None, 404),
+    ("GET", "/api/runs/unknown/report", None, 404),
+    ("GET", "/api/runs/a%2Fb", None, 404),
     ("GET", "/api/commands/unknown", None, 404),
     ("GET", "/api/events?types=nonsense", None, 422),
     ("POST", "/api/deploy?trader=nobody", {}, 503),
@@ -102,7 +115,7 @@ def test_every_answer_is_as_its_schema_says(
     operation = next(
         methods[method.lower()]
         for route, methods in OPENAPI["paths"].items()
-        if route == path or ("{" in route and path.startswith(route.partition("{")[0]))
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route), path)
     )
     assert str(status) in operation["responses"], f"{method} {path} does not say that it may answer {status}"
     kind = answer.headers["content-type"].partition(";")[0]

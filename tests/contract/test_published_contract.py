@@ -103,7 +103,7 @@ def test_the_routes_of_the_design_are_all_there() -> None:
     asked = {
         "POST": "deploy pause resume stop halt reset signals",
         "GET": "health status dashboard trades chart-data metrics alerts risk orders positions"
-        " commands/{command_id} export events runs",
+        " commands/{command_id} export events runs trades/{run_id}/{trade} runs/{run_id} runs/{run_id}/report",
         "PUT": "risk",
     }
     wanted = {f"{method} /api/{route}" for method, routes in asked.items() for route in routes.split()}

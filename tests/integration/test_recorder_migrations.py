@@ -46,6 +46,30 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
         await connection.close()
 
 
+_UNDO_PAGES = (
+    "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl, trades_of_run_by_r,"
+    " trades_of_trader_by_time, trades_of_trader_by_pnl, trades_of_trader_by_r, trades_by_number,"
+    " orders_by_trade, orders_denied;"
+)
+
+
+@pytest.mark.parametrize("sums", ["trade_kinds", "trade_months"])
+async def test_trades_recorded_before_they_were_sorted_out_are_counted(database: Database, sums: str) -> None:
+    owner = await database.connect("owner")
+    try:
+        await record_run(owner, "main", "run-1", trades=12_000)
+        await record_run(owner, "main", "run-2", trades=3)
+        everything = f"SELECT * FROM {sums} ORDER BY run_id, {sums}"
+        before = await owner.fetch(everything)
+        assert len(before) > 10 if sums == "trade_kinds" else 3
+        assert sum(row["trades"] for row in before) == 12_003
+        await owner.execute(f"{_UNDO_PAGES} UPDATE alembic_version SET version_num = '0002'")
+        await migrate_async(database.dsn("owner"), database.password("owner"))
+        assert [dict(row) for row in await owner.fetch(everything)] == [dict(row) for row in before]
+    finally:
+        await owner.close()
+
+
 async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_are_filled_in(
     database: Database,
 ) -> None:
@@ -60,8 +84,8 @@ async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_ar
             (0, 9),
         ]
         await owner.execute(
-            "ALTER TABLE run_totals DROP COLUMN longest_win_streak, DROP COLUMN longest_loss_streak;"
-            " UPDATE alembic_version SET version_num = '0001'"
+            f"{_UNDO_PAGES} ALTER TABLE run_totals DROP COLUMN longest_win_streak,"
+            " DROP COLUMN longest_loss_streak; UPDATE alembic_version SET version_num = '0001'"
         )
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(totals)] == [dict(row) for row in before]

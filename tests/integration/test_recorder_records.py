@@ -109,7 +109,10 @@ async def test_messages_sent_again_later_than_nats_remembers_change_nothing(
 ) -> None:
     messages = Emitting("main", "run-1").messages([*ONE_OF_EACH, *random_trades(40, 1)])
     once = await _record(fresh_nats, database, messages)
-    tables = ("run_totals", "equity_minute", "equity_hour", "equity_day", "runs", *_TABLE.values(), "orders")
+    tables = (
+        "run_totals", "trade_kinds", "trade_months", "equity_minute", "equity_hour", "equity_day", "runs",
+        *_TABLE.values(), "orders",
+    )  # fmt: skip
     before = {name: await once.fetch(f"SELECT * FROM {name} ORDER BY 1, 2") for name in (*tables, "events")}
     await once.close()
     # without a Nats-Msg-Id the stream keeps them again, as it does after its window
@@ -119,6 +122,17 @@ async def test_messages_sent_again_later_than_nats_remembers_change_nothing(
             assert await again.fetch(f"SELECT * FROM {name} ORDER BY 1, 2") == rows, name
     finally:
         await again.close()
+
+
+_KEYS = {"kinds": "1, 2, 3, 4, 5, 6", "months": "1, 2, 3"}
+_SORTED_OUT = {
+    "kinds": "SELECT trader, run_id, strategy, instrument, side, outcome, count(*) AS trades FROM trades"
+    " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6",
+    "months": """SELECT trader, run_id, date_trunc('month', (trade_time - interval '1 microsecond')
+        AT TIME ZONE 'America/New_York' + interval '7 hours')::date AS month, count(*) AS trades,
+        count(*) FILTER (WHERE pnl > 0) AS wins, count(*) FILTER (WHERE pnl < 0) AS losses, sum(pnl) AS pnl,
+        coalesce(sum(r_multiple), 0) AS r_sum FROM trades GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
+}
 
 
 @pytest.mark.parametrize("batch", [1, 7, 500])
@@ -143,6 +157,9 @@ async def test_running_totals_are_those_that_statistics_counts(
             assert row[field] == getattr(totals, field), field
         assert (row["trader_events"], row["last_seq"]) == (len(messages), len(messages))
         assert await api.fetchval("SELECT trades FROM run_totals WHERE run_id = 'run-2'") == 3
+        for sums in ("kinds", "months"):
+            kept = await api.fetch(f"SELECT * FROM trade_{sums} ORDER BY {_KEYS[sums]}")
+            assert kept == await api.fetch(_SORTED_OUT[sums]), sums
     finally:
         await api.close()
 
@@ -240,7 +257,7 @@ async def test_the_api_and_grafana_can_read_every_table_and_write_none(database:
             tables = await connection.fetch(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
             )
-            assert len(tables) == 18
+            assert len(tables) == 20
             for row in tables:
                 name = row["tablename"]
                 assert await connection.fetchval(f"SELECT count(*) FROM {name}") == 0

@@ -16,7 +16,8 @@ PAIRS = (
     ("on-strong", "go"),
     ("on-strong", "stop"),
     ("ink", "chip"),
-    ("minor", "chip"),
+    *((text, "chip") for text in ("minor", "accent", "up", "down")),
+    ("ink", "amber-tint"),
     ("ink", "down-tint"),
     ("minor", "down-tint"),
 )

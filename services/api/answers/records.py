@@ -1,4 +1,4 @@
-"""What was recorded: trades, alerts, orders, positions, runs, the chart."""
+"""What was recorded: trades, alerts, orders, positions, the chart."""
 
 from __future__ import annotations
 
@@ -37,12 +37,25 @@ class TradeRow(Answer):
 
 
 class TradesPage(Answer):
-    """Trades in order; `next` is the cursor of the page that follows, null on the last."""
+    """Trades in order; `next` and `previous` are the cursors of the pages around it, `last` that of the last
+    page, each null where there is none. `count` is how many trades match: exactly, or `more_than` that."""
 
-    model_config = example(trades=[TRADE], next="WyIyMDE3LTA0LTIwVDE0OjAwOjAwWiJd", run_id=RUN)
+    model_config = example(
+        trades=[TRADE],
+        next="WyJhZnRlciIsICJ0aW1lIiwgIjIwMTctMDQtMjBUMTQ6MDA6MDArMDA6MDAiLCA0MjFd",
+        previous=None,
+        last="WyJsYXN0Il0",
+        count=210,
+        count_is="exact",
+        run_id=RUN,
+    )
 
     trades: list[TradeRow]
     next: str | None
+    previous: str | None
+    last: str | None
+    count: int | None
+    count_is: Literal["exact", "more_than"] | None
     run_id: str | None
 
 
@@ -171,36 +184,3 @@ class ChartAnswer(Answer):
     equities: list[float]
     drawdowns: list[float]
     meta: ChartMeta
-
-
-class RunRow(Answer):
-    """One deployment, as recorded."""
-
-    model_config = example(
-        run_id=RUN,
-        trader="main",
-        phase="COMPLETED",
-        started="2017-04-19T09:00:00Z",
-        recorded_started="2026-11-22T20:00:00Z",
-        ended="2018-02-07T15:00:00Z",
-        terms={"strategy": "donchian"},
-        trades=210,
-        pnl="-14.20",
-    )
-
-    run_id: str
-    trader: str
-    phase: str
-    started: Time | None
-    recorded_started: Time | None
-    ended: Time | None
-    terms: dict[str, Any] | None
-    trades: int
-    pnl: Exact
-
-
-class RunsPage(Answer):
-    """Runs, newest first."""
-
-    runs: list[RunRow]
-    next: str | None

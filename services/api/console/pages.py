@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 from nicegui import core, ui
 
-from services.api.console import overview, records
+from services.api.console import overview, records, runs_page, trades_page
 from services.api.console.feed import Feed, Message
 from services.api.console.frame import Frame
 from services.api.console.sessions import Sessions
@@ -27,6 +27,8 @@ def build(desk: Desk, feed: Feed, sessions: Sessions, channels: int) -> FastAPI:
     install(application)
     frame = Frame(desk, feed, sessions, channels)
     overview.add(application, frame, desk)
+    trades_page.add(application, frame, desk)
+    runs_page.add(application, frame, desk)
     records.add(frame, desk, channels)
     core.app.config.socket_io_js_transports = ["websocket"]
     ui.run_with(

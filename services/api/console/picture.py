@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.api import queries
+from services.api import queries, trade_pages
 from services.api.answers.records import PositionRow
 from services.api.answers.state import StatusAnswer
 from services.api.console import wording
@@ -161,9 +161,9 @@ async def _take_records(
         seen.run, seen.last_point, seen.last_bar = run.run_id, None, None
     standing = await desk.results.standing(connection, run)
     _take_standing(seen, run, standing)
-    last = queries.TradeFilter(trader=desk.trader, run_id=run.run_id)
+    last = trade_pages.TradeFilter(trader=desk.trader, run_id=run.run_id)
     seen.trades = [
-        wording.trade(row) for row in (await queries.trades(connection, last, limit=SHOWN_TRADES)).trades
+        wording.trade(row) for row in (await trade_pages.trades(connection, last, limit=SHOWN_TRADES)).trades
     ]
     seen.positions = await open_positions(connection, run.run_id)
     _take_position(seen)

@@ -1,4 +1,4 @@
-"""The pages that list what is recorded: trades, runs, limits and their use, alerts, services.
+"""The pages that list what is recorded: limits and their use, alerts, services.
 
 Each is read when it is opened, from the queries that the API's routes use; what moves by the second is in
 the header and on the overview.
@@ -14,7 +14,7 @@ from nicegui import ui
 from services.api import queries
 from services.api.answers.state import LimitRow
 from services.api.console.frame import Frame
-from services.api.console.wording import UNKNOWN, moment, money, number, trade
+from services.api.console.wording import UNKNOWN, moment, number
 from services.api.dashboard import Recorded, chosen_run, limits_in_use, status_or_none
 from services.api.desk import Desk
 from services.api.positions import open_positions
@@ -23,7 +23,6 @@ from services.shared import __version__
 from services.shared.errors import StorageUnavailable
 
 _ROWS = 100
-_TRADE_STYLES = ("", "", "", "desk-number", "desk-number", "desk-number")
 
 Cell = tuple[str, str]
 """A cell's text and its class."""
@@ -32,8 +31,6 @@ Cell = tuple[str, str]
 def add(frame: Frame, desk: Desk, channels: int) -> None:
     """All of them."""
     for path, title, read in (
-        ("/trades", "Trades", _trades),
-        ("/runs", "Runs", _runs),
         ("/risk", "Risk", _risk),
         ("/alerts", "Alerts", _alerts),
     ):
@@ -76,67 +73,6 @@ def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, 
 
 def _plain(*texts: str) -> list[Cell]:
     return [(text, "") for text in texts]
-
-
-async def _trades(desk: Desk) -> str:
-    status, _ = await status_or_none(desk, desk.trader)
-    async with desk.ledger.reading() as connection:
-        run = await chosen_run(desk, connection, desk.trader, None, status)
-        wanted = queries.TradeFilter(trader=desk.trader, run_id=run.run_id if run else None)
-        page = await queries.trades(connection, wanted, limit=_ROWS)
-    rows = []
-    for row in page.trades:
-        shown = trade(row)
-        styles = [
-            *_TRADE_STYLES,
-            "desk-number desk-" + shown["sign"],
-            "desk-number desk-" + shown["sign"],
-            "",
-        ]
-        rows.append(list(zip(shown["cells"], styles, strict=True)))
-    columns = ("Closed (UTC)", "Instrument", "Side", "#Amount", "#Entry", "#Exit", "#PnL", "#R", "Exit by")
-    head = (
-        f"<h2>The last {len(rows)} trades of this deployment, newest first</h2>"
-        if rows
-        else "<h2>Trades</h2>"
-    )
-    return head + table("Trades", columns, rows, empty="No trade has been closed yet.")
-
-
-async def _runs(desk: Desk) -> str:
-    async with desk.ledger.reading() as connection:
-        page = await queries.runs(connection, desk.trader, limit=_ROWS)
-    rows = []
-    for run in page.runs:
-        terms = run.terms or {}
-        rows.append(
-            [
-                *_plain(
-                    moment(run.recorded_started),
-                    run.phase.lower(),
-                    str(terms.get("strategy", UNKNOWN)),
-                    ", ".join(terms.get("instruments", ())),
-                ),
-                (str(terms.get("risk_per_trade", UNKNOWN)), "desk-number"),
-                (f"{run.trades:,}", "desk-number"),
-                (money(run.pnl, signed=True), "desk-number"),
-                *_plain(moment(run.started), moment(run.ended)),
-            ]
-        )
-    columns = (
-        "Deployed (UTC)",
-        "Phase",
-        "Strategy",
-        "Instruments",
-        "#Risk",
-        "#Trades",
-        "#PnL",
-        "Data from",
-        "Data to",
-    )
-    return "<h2>Deployments, newest first</h2>" + table(
-        "Runs", columns, rows, empty="Nothing has been deployed yet."
-    )
 
 
 async def _risk(desk: Desk) -> str:
