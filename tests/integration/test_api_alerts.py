@@ -18,7 +18,7 @@ from services.shared.events import AlertRaised, Severity
 from services.shared.wire import encode
 from tests.api_process import ApiProcess, api_process
 from tests.conftest import Database, NatsForTests
-from tests.integration.test_alert_channels import SECRET, MailServer
+from tests.mail_server import SECRET, MailServer
 from tests.recorder_at_work import all_recorded, recording
 
 pytestmark = pytest.mark.xdist_group("alerts")
@@ -107,6 +107,15 @@ async def test_only_alerts_that_are_there_are_acknowledged_and_only_while_it_can
         assert foreign.status_code == 403
         stranger = await api.stranger.post(f"/api/alerts/{alert['id']}/acknowledge")
         assert stranger.status_code == 401
+        assert (await _alerts(api))[0]["acknowledged_by"] is None
+        await asyncio.to_thread(fresh_nats.stop)
+
+        async def noticed() -> bool:
+            return (await api.stranger.get("/readyz")).status_code == 503
+
+        await api.until(noticed)
+        away = await api.client.post(f"/api/alerts/{alert['id']}/acknowledge")
+        assert (away.status_code, away.json()["type"]) == (503, "urn:tradedesk:problem:nats-away")
         assert (await _alerts(api))[0]["acknowledged_by"] is None
 
 

@@ -51,7 +51,7 @@ class _AlertsPage:
             self._problem = ui.html("", sanitize=False).classes("desk-problem").props("role=alert")
         does = {"acknowledge": self._acknowledge, "acknowledge-all": self._acknowledge_all}
         self._part = Renewed("alerts-news", self._read, does)
-        with ui.element("section").classes("desk-panel desk-after"):
+        with ui.element("section").classes("desk-panel desk-after").props('aria-label="Alert channels"'):
             ChannelTrials(desk, person)
 
     async def show(self) -> None:

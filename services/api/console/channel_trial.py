@@ -78,7 +78,7 @@ def _seen(channels: AlertChannels, taken: dict[str, bool]) -> str:
         for channel in found
     ]
     shown = table(
-        "Alert channels",
+        "Table of channels",
         ("Channel", "Kind", "Host", "Trial"),
         rows,
         empty="None: nobody is told when the desk halts or falls silent.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.api import queries
+from services.api import halts, queries
 from services.api.acknowledgements import MOST_COUNTED
 from services.api.answers.records import PositionRow
 from services.api.answers.state import StatusAnswer
@@ -158,9 +158,9 @@ async def _take_records(
     seen.text["open-critical"] = f"{open_critical}{'+' if open_critical == MOST_COUNTED else ''}"
     newest = alerts[0].id if alerts else ""
     seen.text["alerts-news"] = f"{newest} {desk.acknowledgements.version}"
-    last_change = await connection.fetchval(_LAST_CHANGE, desk.trader)
+    run_id = run.run_id if run else ""
     phase = status.phase if status else ""
-    seen.text["risk-news"] = f"{last_change or ''} {phase} {run.run_id if run else ''}"
+    seen.text["risk-news"] = f"{await halts.news(connection, desk.trader, run_id)} {phase} {run_id}"
     seen.stop = await last_stop(desk, connection, now)
     seen.first_steps = run is None and (status is None or status.run_id is None)
     if run is None:  # nothing of it is recorded yet: an older run's figures are not its
@@ -191,9 +191,6 @@ def _take_limits(desk: Desk, seen: Picture, run: Run, standing: Standing) -> Non
         for row in rows:
             seen.text.update(use_texts(row))
             seen.mark[f"use-{row.name}"] = level(row)
-
-
-_LAST_CHANGE = "select recorded from limit_changes where trader = $1 order by recorded desc, seq desc limit 1"
 
 
 async def _take_curves(connection: Proxy, seen: Picture, run: Run, standing: Standing) -> None:

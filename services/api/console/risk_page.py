@@ -217,8 +217,10 @@ def _halt(halt: Halt) -> str:
             for row in halt.closed
         )
         steps.append(f"Closed:<ul>{lines}</ul>")
-    else:
+    elif change.run_id:
         steps.append("No open position had to be closed.")
+    else:
+        steps.append("Nothing was deployed.")
     if halt.flat_at is not None:
         steps.append(f"Flat and latched at {moment(halt.flat_at, seconds=True)}.")
     if halt.reset is not None:
@@ -228,7 +230,7 @@ def _halt(halt: Halt) -> str:
         steps.append("<strong>Not reset.</strong>")
     run = f' <span class="desk-minor">{escape(change.run_id)}</span>' if halt.closed or halt.flat_at else ""
     return (
-        f"<li><h3>{moment(change.recorded, seconds=True)} UTC · {escape(code or 'halt')}{run}</h3>"
+        f"<li><h3>{moment(change.recorded, seconds=True)} UTC · {escape(code or 'commanded')}{run}</h3>"
         f"<ul>{''.join(f'<li>{step}</li>' for step in steps)}</ul></li>"
     )
 

@@ -160,7 +160,7 @@ def _instruments(status: StatusAnswer | None) -> str:
     columns = ("Instrument", "#Tick", "#Pip", "#Least amount", "#Lot step", "")
     return (
         "<h2>Instruments</h2>"
-        + table("Instruments", columns, rows, empty="None.")
+        + table("Table of instruments", columns, rows, empty="None.")
         + '<p class="desk-minor">Any pair of two ISO 4217 currencies can be traded where there are prices for it.'
         " FX trades from Sunday to Friday, 17:00 New York.</p>"
     )
@@ -186,7 +186,7 @@ async def _versions(desk: Desk) -> str:
     )
     return (
         f"<h2>Versions</h2><p>{agreement(found)}</p>"
-        + table("Services", columns, rows, empty="No service has been heard yet.")
+        + table("Table of services", columns, rows, empty="No service has been heard yet.")
         + f'<dl class="desk-facts desk-after">{lines}</dl>'
         + '<p><a href="/api/docs">The HTTP API</a>, for scripts</p>'
     )
