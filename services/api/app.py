@@ -23,7 +23,7 @@ from services.api.desk import Desk
 from services.api.door import Door
 from services.api.pages import HEADERS, documentation
 from services.api.problems import install
-from services.api.routes import commands, events, overview, records, runs, trades
+from services.api.routes import alerts, commands, events, overview, records, runs, trades
 from services.api.strict import only_known_parameters
 from services.shared import __version__
 
@@ -31,6 +31,7 @@ _TAGS = [
     {"name": "overview", "description": "How the desk stands."},
     {"name": "commands", "description": "What the desk is asked to do; trader and guard decide."},
     {"name": "records", "description": "What was recorded."},
+    {"name": "alerts", "description": "What a person should know, and whether it reaches one."},
     {"name": "events", "description": "Everything that happens, as it happens."},
 ]
 _ABOUT = """\
@@ -62,7 +63,7 @@ def create_app(
     bearer = HTTPBearer(auto_error=False, description="The operator's token, or the viewer's for reading.")
     strict = Depends(only_known_parameters)
     app.include_router(overview.without_token, prefix="/api", dependencies=[strict])
-    for routes in (overview, commands, trades, records, runs, events):
+    for routes in (overview, commands, trades, records, runs, alerts, events):
         app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)
@@ -96,7 +97,7 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
         return HTMLResponse(documentation(app.openapi()), headers=HEADERS)
 
     routes: dict[str, Any] = {
-        "/docs": docs,
+        "/api/docs": docs,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": metrics,

@@ -27,7 +27,7 @@ from services.api.problems import (
 from services.shared.errors import InvalidInput
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-OPEN_PATHS = frozenset({"/api/health", "/livez", "/readyz"})
+OPEN_PATHS = frozenset({"/api/docs", "/api/health", "/livez", "/readyz"})
 DOWNLOADS = frozenset({"/api/export"})
 """What the console links to: a session's cookie will do, for reading, from a page of our own."""
 _READING = frozenset({"GET", "HEAD"})

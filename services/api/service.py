@@ -91,7 +91,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
     )
     line = Line(settings.nats_url, read_secret(settings.nats_password_file))
     ledger = Ledger(settings.database_url, read_secret(settings.database_password_file))
-    desk = Desk.assemble(settings.trader, line, ledger)
+    desk = Desk.assemble(settings.trader, line, ledger, settings.alert_urls_file)
     channels = read_urls(settings.alert_urls_file)
     sessions = Sessions(line, doorkeeper)
     console = Console(desk, sessions, channels=len(channels))
