@@ -17,6 +17,8 @@ from typer.core import TyperGroup
 
 from services.api.app import create_app
 from services.api.auth import Doorkeeper
+from services.api.console.sessions import Sessions
+from services.api.console.wording import TILES
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
@@ -64,6 +66,11 @@ def statistics_table() -> str:
     """Every statistic and how it is worked out."""
     rows = [(code(name), text.replace("None", "`null`")) for name, text in explanations().items()]
     return table(("field", "what it is"), rows)
+
+
+def tiles_table() -> str:
+    """The console's tiles and the statistics they show."""
+    return table(("tile", "field"), [(label, code(name)) for name, label in TILES])
 
 
 def metrics_table() -> str:
@@ -149,7 +156,8 @@ def permissions_table() -> str:
 def routes_table() -> str:
     """Every route of the API."""
     desk = Desk.assemble("main", Line("nats://127.0.0.1:4222", ""), Ledger("postgresql://127.0.0.1/desk", ""))
-    paths = create_app(desk, Doorkeeper("0123456789abcdef")).openapi()["paths"]
+    doorkeeper = Doorkeeper("0123456789abcdef")
+    paths = create_app(desk, doorkeeper, Sessions(desk.line, doorkeeper)).openapi()["paths"]
     rows = [
         (code(f"{method.upper()} {path}"), operation["summary"])
         for path, operations in paths.items()
@@ -183,6 +191,7 @@ def desk_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "limits": limits_table,
     "statistics": statistics_table,
+    "tiles": tiles_table,
     "metrics": metrics_table,
     "exit-codes": exit_codes_table,
     "events": events_table,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from services.api.service import VIEWER_TOKEN
 from services.launcher.ports import free_port
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
 
@@ -24,7 +25,7 @@ PATIENCE = 60.0
 
 @dataclass
 class ApiProcess:
-    """A running `python -m services.api`: `client` carries the token, `stranger` none."""
+    """A running `python -m services.api`: `client` carries the operator's token, `stranger` none."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -34,6 +35,11 @@ class ApiProcess:
     client: httpx.AsyncClient
     stranger: httpx.AsyncClient
     mine: dict[str, str]
+
+    @property
+    def viewer_token(self) -> str:
+        """The viewer's token."""
+        return (self.log.parent / VIEWER_TOKEN).read_text().strip()
 
     async def get(self, path: str, **parameters: str | int | float) -> httpx.Response:
         """Ask about this test's trader."""
@@ -65,10 +71,12 @@ class ApiProcess:
 def _start(
     nats: NatsForTests, database: Database, trader: str, folder: Path, settings: dict[str, str]
 ) -> tuple[subprocess.Popen[bytes], str, str, Path]:
-    """The process, its address, its token, its log."""
-    token = secrets.token_urlsafe(24)
+    """The process, its address, its token, its log. A folder that has tokens from before keeps them."""
     token_file = folder / "token"
-    token_file.write_text(token + "\n")
+    for file in (token_file, folder / VIEWER_TOKEN):
+        if not file.exists():
+            file.write_text(secrets.token_urlsafe(24) + "\n")
+    token = token_file.read_text().strip()
     port = free_port()
     log = folder / "api.log"
     environment = {

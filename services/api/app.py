@@ -17,12 +17,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from services.api.answers.base import Answer
 from services.api.auth import Doorkeeper, Gate
 from services.api.console.entrance import Entrance, Loaded
+from services.api.console.login import Login
 from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.door import Door
 from services.api.pages import HEADERS, documentation
 from services.api.problems import install
-from services.api.routes import commands, events, overview, records, runs, trades
+from services.api.routes import alerts, commands, events, overview, records, runs, trades
 from services.api.strict import only_known_parameters
 from services.shared import __version__
 
@@ -30,18 +31,22 @@ _TAGS = [
     {"name": "overview", "description": "How the desk stands."},
     {"name": "commands", "description": "What the desk is asked to do; trader and guard decide."},
     {"name": "records", "description": "What was recorded."},
+    {"name": "alerts", "description": "What a person should know, and whether it reaches one."},
     {"name": "events", "description": "Everything that happens, as it happens."},
 ]
 _ABOUT = """\
 The way in to a trading desk. Every route but `/api/health` needs `Authorization: Bearer <token>`
-(`desk token` prints it). Errors are `application/problem+json`. Money and prices are exact decimals as
-strings. Messages on the bus are in docs/asyncapi.yaml.
+(`desk token` prints it). The viewer's token (`desk token --viewer`) reads everything; whatever would change
+something is refused with 403 `viewer-may-not`. Errors are `application/problem+json`. Money and prices are
+exact decimals as strings. Messages on the bus are in docs/asyncapi.yaml.
 """
 
 
-def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: None) -> FastAPI:
-    """The application over `desk`, open to whoever `doorkeeper` lets in. `console` gives the pages'
-    application once it is loaded."""
+def create_app(
+    desk: Desk, doorkeeper: Doorkeeper, sessions: Sessions, console: Loaded = lambda: None
+) -> FastAPI:
+    """The application over `desk`, open to whoever `doorkeeper` lets in, its console to whoever has one of the
+    `sessions`. `console` gives the pages' application once it is loaded."""
     app = FastAPI(
         title="tradedesk",
         version=__version__,
@@ -55,17 +60,18 @@ def create_app(desk: Desk, doorkeeper: Doorkeeper, console: Loaded = lambda: Non
     )
     app.state.desk = desk
     # Only for the documentation: the gate has asked for the token before any route is looked for.
-    bearer = HTTPBearer(auto_error=False, description="The desk's token.")
+    bearer = HTTPBearer(auto_error=False, description="The operator's token, or the viewer's for reading.")
     strict = Depends(only_known_parameters)
     app.include_router(overview.without_token, prefix="/api", dependencies=[strict])
-    for routes in (overview, commands, trades, records, runs, events):
+    for routes in (overview, commands, trades, records, runs, alerts, events):
         app.include_router(routes.router, prefix="/api", dependencies=[Depends(bearer), strict])
     _add_probes(app, desk)
     install(app)
     # Where no route matches, and not a mount at `/`, which would match where only the method is wrong.
-    app.router.default = Entrance(Sessions(doorkeeper), console, app.router.default)
+    login = Login(sessions, doorkeeper, desk.journal)
+    app.router.default = Entrance(sessions, login, console, app.router.default)
     _publish(app)
-    app.add_middleware(Gate, doorkeeper=doorkeeper)
+    app.add_middleware(Gate, doorkeeper=doorkeeper, in_session=lambda scope: sessions.who(scope) is not None)
     app.add_middleware(Door)  # the last one added is the outermost
     return app
 
@@ -91,7 +97,7 @@ def _add_probes(app: FastAPI, desk: Desk) -> None:
         return HTMLResponse(documentation(app.openapi()), headers=HEADERS)
 
     routes: dict[str, Any] = {
-        "/docs": docs,
+        "/api/docs": docs,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": metrics,

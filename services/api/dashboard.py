@@ -130,4 +130,4 @@ async def limits_in_use(
     known = await desk.limits.get(trader)
     if known.limits is None:
         return None, Missing(part="limits", reason=known.problem or "not known")
-    return limit_rows(known.limits, recorded.run, recorded.standing, len(recorded.positions)), None
+    return limit_rows(known.limits, recorded.run, recorded.standing, recorded.positions), None

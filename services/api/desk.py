@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
+from services.api.acknowledgements import Acknowledgements
+from services.api.alert_channels import AlertChannels
 from services.api.journal import Journal
 from services.api.ledger import Ledger
 from services.api.limits_in_force import LimitsInForce
@@ -26,16 +29,31 @@ class Desk:
     results: Results
     limits: LimitsInForce
     journal: Journal
+    acknowledgements: Acknowledgements
+    channels: AlertChannels
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     readers: int = 0
     exports: int = 0
 
     @classmethod
-    def assemble(cls, trader: str, line: Line, ledger: Ledger) -> Desk:
-        """The parts that hang on line and ledger, put together; to be done before the line runs."""
+    def assemble(cls, trader: str, line: Line, ledger: Ledger, channels: Path | None = None) -> Desk:
+        """The parts that hang on line and ledger, put together; to be done before the line runs. `channels`
+        is the file of alert channels."""
         watch = Watch()
         verbs = Verbs(line)
         limits = LimitsInForce(verbs)
         line.listen("heartbeat.>", watch.hear)
         line.listen("limits.*", limits.hear)
-        return cls(trader, line, ledger, watch, verbs, Results(ledger), limits, Journal(line, trader))
+        journal = Journal(line, trader)
+        return cls(
+            trader,
+            line,
+            ledger,
+            watch,
+            verbs,
+            Results(ledger),
+            limits,
+            journal,
+            Acknowledgements(line, ledger, journal),
+            AlertChannels(channels),
+        )

@@ -6,6 +6,7 @@ for two seconds, so that a dead guard slows no page.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -30,6 +31,12 @@ class Known:
     asked: float
 
 
+def _fresh(known: Known | None, now: float) -> bool:
+    if known is None:
+        return False
+    return now - known.asked < (_FRESH if known.limits is not None else _ASK_AGAIN)
+
+
 class LimitsInForce:
     """What the guard holds each trader to."""
 
@@ -37,6 +44,7 @@ class LimitsInForce:
         self._verbs = verbs
         self._known: dict[str, Known] = {}
         self._changes = 0
+        self._asking: asyncio.Task[Known] | None = None
 
     async def hear(self, message: Msg) -> None:
         """A limit changed: what is known of that trader is old."""
@@ -47,11 +55,18 @@ class LimitsInForce:
         self._changes += 1
         self._known.pop(trader, None)
 
+    def latest(self, trader: str) -> Known | None:
+        """What is known without waiting for the guard, who is asked meanwhile where that is old."""
+        known = self._known.get(trader)
+        if not _fresh(known, time.monotonic()) and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self.get(trader))
+        return known
+
     async def get(self, trader: str) -> Known:
         """The limits in force, or why they are not known."""
         now = time.monotonic()
         known = self._known.get(trader)
-        if known is not None and now - known.asked < (_FRESH if known.limits is not None else _ASK_AGAIN):
+        if known is not None and _fresh(known, now):
             return known
         changes = self._changes
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from services.api.app import create_app
 from services.api.auth import Doorkeeper
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
@@ -21,7 +22,8 @@ FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 def render() -> str:
     """The OpenAPI document as the running API gives it."""
     unconnected = Desk.assemble("main", Line("", ""), Ledger("", ""))
-    app = create_app(unconnected, Doorkeeper("for the document only"))
+    doorkeeper = Doorkeeper("for the document only")
+    app = create_app(unconnected, doorkeeper, Sessions(unconnected.line, doorkeeper))
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -8,9 +8,10 @@ Problem
 ├── MalformedRequest 400      ├── RequestTooLarge 413    ├── TooManyStreams 429
 ├── NotAuthenticated 401      ├── AddressTooLong 414     ├── InternalProblem 500
 ├── ForeignOrigin 403         ├── MediaTypeUnknown 415   └── Unavailable 503
-├── NothingThere 404          ├── ForeignHost 421            ├── BusAway
-├── MethodUnknown 405         └── InvalidRequest 422         ├── DatabaseAway
-├── BodyTooSlow 408                                          └── NobodyAnswered
+├── ViewerMayNot 403          ├── ForeignHost 421            ├── BusAway
+├── NothingThere 404          └── InvalidRequest 422         ├── DatabaseAway
+├── MethodUnknown 405                                        └── NobodyAnswered
+├── BodyTooSlow 408
 └── CommandRefused 409
     └── CommandFailed
 """
@@ -109,6 +110,15 @@ class ForeignOrigin(Problem):
     code = "foreign-origin"
     title = "The request comes from another site"
     cure = "Use the desk's own pages, or a client that sends no Origin."
+
+
+class ViewerMayNot(Problem):
+    """The token is the viewer's, and the request would change something."""
+
+    status = 403
+    code = "viewer-may-not"
+    title = "A viewer may only look"
+    cure = "Use the operator's token: `desk token` prints it."
 
 
 class NothingThere(Problem):
@@ -355,22 +365,22 @@ def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     answers: dict[int | str, dict[str, Any]] = {}
     for kind in wanted:
         meaning = (kind.__doc__ or "").splitlines()[0]
-        answers.setdefault(
-            kind.status,
-            {
-                "model": ProblemBody,
-                "description": meaning,
-                "content": {
-                    MEDIA_TYPE: {
-                        "schema": {"$ref": "#/components/schemas/ProblemBody"},
-                        "example": {
-                            "type": _URN + kind.code,
-                            "title": kind.title,
-                            "status": kind.status,
-                            "detail": meaning,
-                        },
-                    }
-                },
+        if kind.status in answers:
+            answers[kind.status]["description"] += " " + meaning
+            continue
+        answers[kind.status] = {
+            "model": ProblemBody,
+            "description": meaning,
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/ProblemBody"},
+                    "example": {
+                        "type": _URN + kind.code,
+                        "title": kind.title,
+                        "status": kind.status,
+                        "detail": meaning,
+                    },
+                }
             },
-        )
+        }
     return answers

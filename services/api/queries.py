@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from services.api.acknowledgements import FIRST
 from services.api.answers.records import (
     AlertRow,
     AlertsPage,
@@ -57,6 +58,7 @@ async def alerts(
     *,
     run_id: str | None = None,
     severity: str | None = None,
+    acknowledged: bool | None = None,
     cursor: str | None = None,
     limit: int = 100,
 ) -> AlertsPage:
@@ -65,12 +67,15 @@ async def alerts(
     where.add("trader = ?", trader)
     where.given("run_id = ?", run_id)
     where.given("severity = ?", severity)
+    if acknowledged is not None:
+        where.add("acknowledged_at is not null" if acknowledged else "acknowledged_at is null")
     if cursor is not None:
         moment, known = read_cursor(cursor, datetime, UUID)
         where.add("recorded <= ?", moment)
         where.add("(recorded, id) < (?, ?)", moment, known)
     rows = await connection.fetch(
-        f"select * from alerts where {where} order by recorded desc, id desc limit {int(limit) + 1}",  # noqa: S608 - fixed texts
+        f"select * from alerts left join lateral {FIRST} as first on true"  # noqa: S608 - fixed texts
+        f" where {where} order by recorded desc, id desc limit {int(limit) + 1}",
         *where.values,
     )
     page = rows[:limit]

@@ -5,9 +5,11 @@ Shown, never enforced: the guard decides by its own sums, in its own process. Pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from services.api.answers.records import PositionRow
 from services.api.answers.state import LimitRow
 from services.api.results import Run, Standing
 from services.shared.errors import InvalidInput
@@ -16,7 +18,7 @@ from services.shared.money import ZERO
 
 
 def limit_rows(
-    texts: Mapping[str, str], run: Run | None, standing: Standing | None, positions: int
+    texts: Mapping[str, str], run: Run | None, standing: Standing | None, positions: Sequence[PositionRow]
 ) -> list[LimitRow]:
     """Each limit as the guard gave it; with its bound and use where the run's marks tell them."""
     try:
@@ -44,13 +46,14 @@ def limit_rows(
 
 
 def _use(
-    limits: Limits, run: Run | None, standing: Standing | None, positions: int
+    limits: Limits, run: Run | None, standing: Standing | None, positions: Sequence[PositionRow]
 ) -> dict[str, tuple[Decimal | None, Decimal | None]]:
     """Bound and use by limit, both in the limit's own unit."""
     if run is None or standing is None or standing.mark is None:
         return {}
     mark, today = standing.mark, standing.today
     losses = max(-(standing.streak or 0), 0)
+    most = max(Counter(row.instrument for row in positions).values(), default=0)
     percent = round(mark.drawdown / mark.peak * 100, 4) if mark.peak > 0 else None
     return {
         "drawdown": (limits.drawdown, mark.drawdown),
@@ -65,7 +68,8 @@ def _use(
         ),
         "trade_risk": (_bound(limits.trade_risk, run.risk_per_trade), None),
         "open_risk": (_bound(limits.open_risk, run.risk_per_trade), mark.open_risk),
-        "positions": (Decimal(limits.positions), Decimal(positions)),
+        "positions_per_instrument": (Decimal(limits.positions_per_instrument), Decimal(most)),
+        "positions": (Decimal(limits.positions), Decimal(len(positions))),
         "notional": (_bound(limits.notional, mark.equity), None),
     }
 

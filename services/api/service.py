@@ -16,6 +16,7 @@ from pydantic import Field
 from services.api.app import create_app
 from services.api.auth import LOOPBACK, Doorkeeper
 from services.api.console.application import Console
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.ledger import Ledger
 from services.api.line import Line
@@ -29,19 +30,22 @@ from services.shared.subjects import DEFAULT_TRADER
 
 log = structlog.get_logger(__name__)
 
+VIEWER_TOKEN = "viewer-token"  # noqa: S105 - the file's name
 _GRACE = 1
 _LOOK_EVERY = 0.5
 
 
 class ApiSettings(ServiceSettings):
     """What the API is told. `api_hosts` are names, besides loopback's, that it may be addressed by, with
-    commas; `*` for any. `api_port` 0 lets the system choose."""
+    commas; `*` for any. `api_port` 0 lets the system choose. The viewer's token is beside the operator's unless
+    `viewer_token_file` says where; without that file there are no viewers."""
 
     trader: str = Field(default=DEFAULT_TRADER, pattern=r"^[A-Za-z0-9_-]{1,32}$")
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_hosts: str = ""
     token_file: Path
+    viewer_token_file: Path | None = None
     database_url: str = "postgresql://api@127.0.0.1:5432/desk"
     database_password_file: Path
     alert_urls_file: Path | None = None
@@ -71,14 +75,26 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _viewer_token(settings: ApiSettings) -> str | None:
+    if settings.viewer_token_file is not None:
+        return read_secret(settings.viewer_token_file)
+    beside = settings.token_file.with_name(VIEWER_TOKEN)
+    return read_secret(beside) if beside.exists() else None
+
+
 async def serve(settings: ApiSettings, health: Health) -> None:
     """Run the API until cancelled. Comes up without NATS and without the database, and says so."""
-    doorkeeper = Doorkeeper(read_secret(settings.token_file), settings.api_hosts.split(","))
+    doorkeeper = Doorkeeper(
+        read_secret(settings.token_file),
+        settings.api_hosts.split(","),
+        viewer_token=_viewer_token(settings),
+    )
     line = Line(settings.nats_url, read_secret(settings.nats_password_file))
     ledger = Ledger(settings.database_url, read_secret(settings.database_password_file))
-    desk = Desk.assemble(settings.trader, line, ledger)
+    desk = Desk.assemble(settings.trader, line, ledger, settings.alert_urls_file)
     channels = read_urls(settings.alert_urls_file)
-    console = Console(desk, channels=len(channels))
+    sessions = Sessions(line, doorkeeper)
+    console = Console(desk, sessions, channels=len(channels))
     alerter = Alerter(channels)
     alarm = Alarm(desk.journal, settings.trader, alerter)
     with contextlib.closing(bind(settings.api_host, settings.api_port)) as listening:
@@ -86,7 +102,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
             log.warning("listening_beyond_loopback", host=settings.api_host)
         server = Server(
             uvicorn.Config(
-                create_app(desk, doorkeeper, console.application),
+                create_app(desk, doorkeeper, sessions, console.application),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -104,6 +120,7 @@ async def serve(settings: ApiSettings, health: Health) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_serve(server, listening, line))
                 group.create_task(line.run())
+                group.create_task(sessions.run())
                 group.create_task(_open_console(server, console))
                 group.create_task(ledger.probe())
                 group.create_task(desk.journal.run())

@@ -58,7 +58,7 @@ def find(data: DataDir) -> Address:
 
 class DeskClient:
     """Calls on the API; use as a context manager. Every call raises DeskNotRunning when nobody answers,
-    Refused for a 409, InvalidInput for what the API cannot use, ApiError for the rest."""
+    Refused for a 403 or 409, InvalidInput for what the API cannot use, ApiError for the rest."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -151,6 +151,8 @@ def _raise_for(response: http.client.HTTPResponse) -> None:
     said = _detail(status, response.read())
     if status == 401:
         raise ApiError(f"the token was refused: {said} (desk token prints the right one)")
+    if status == 403:
+        raise Refused(f"{said} (desk token prints the operator's)")
     if status == 409:
         raise Refused(said)
     if status == 503:

@@ -3,7 +3,7 @@
 ```
 desk.json            what runs now: address, ports, pids (0600; there while the desk is up)
 desk.lock            held by the running `desk up`
-secrets/             token, NATS and database passwords, alert-urls (0600)
+secrets/             both tokens, NATS and database passwords, alert-urls (0600)
 nats/  postgres/     the servers' data
 logs/                one file a service
 strategies/  rates/  what `desk deploy` copied here for the trader
@@ -25,6 +25,7 @@ from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 ALERT_URLS = "alert-urls"
 TOKEN = "token"  # noqa: S105 - the file's name
+VIEWER_TOKEN = "viewer-token"  # noqa: S105 - the file's name
 
 
 class AlreadyRunning(DeskError):
@@ -150,6 +151,7 @@ def database_file(role: str) -> str:
 __all__ = [
     "ALERT_URLS",
     "TOKEN",
+    "VIEWER_TOKEN",
     "AlreadyRunning",
     "DataDir",
     "database_file",

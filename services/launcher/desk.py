@@ -16,7 +16,7 @@ import structlog
 
 from services.launcher import passwords, ports, process
 from services.launcher.backoff import Backoff
-from services.launcher.data_dir import ALERT_URLS, TOKEN, DataDir, database_file, nats_file
+from services.launcher.data_dir import ALERT_URLS, TOKEN, VIEWER_TOKEN, DataDir, database_file, nats_file
 from services.launcher.leftovers import SERVICES, end_leftovers
 from services.launcher.nats_server import NatsServer
 from services.launcher.postgres import Postgres
@@ -169,6 +169,7 @@ class Desk:
             settings["DESK_API_HOST"] = HOST
             settings["DESK_API_PORT"] = str(self._api_port)
             settings["DESK_TOKEN_FILE"] = str(self.data.secret(TOKEN))
+            settings["DESK_VIEWER_TOKEN_FILE"] = str(self.data.secret(VIEWER_TOKEN))
         return settings
 
     def _database_settings(self, role: str) -> dict[str, str]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from services.launcher.data_dir import TOKEN, DataDir, database_file, nats_file, write_private
+from services.launcher.data_dir import (
+    TOKEN,
+    VIEWER_TOKEN,
+    DataDir,
+    database_file,
+    nats_file,
+    write_private,
+)
 from services.launcher.postgres import ROLES, SUPERUSER
 from services.shared import subjects
 
@@ -15,6 +22,7 @@ class Passwords:
     """All of them. `renewed_database`: a database password is new, the cluster may still have the old."""
 
     token: str
+    viewer_token: str
     nats: dict[str, str]
     database: dict[str, str]
     renewed_database: bool
@@ -26,6 +34,7 @@ def ensure(data: DataDir) -> Passwords:
     database = {role: _one(data, database_file(role)) for role in (*ROLES, SUPERUSER)}
     return Passwords(
         token=_one(data, TOKEN)[0],
+        viewer_token=_one(data, VIEWER_TOKEN)[0],
         nats=nats,
         database={role: secret for role, (secret, _) in database.items()},
         renewed_database=any(new for _, new in database.values()),

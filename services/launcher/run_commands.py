@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from services.launcher import process
-from services.launcher.data_dir import TOKEN, DataDir, nats_file
+from services.launcher.data_dir import TOKEN, VIEWER_TOKEN, DataDir, nats_file
 from services.launcher.options import BarOption, DataDirOption, JsonOption, data_of, print_json
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
@@ -142,9 +142,16 @@ def info(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
         )
 
 
-def token(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Print the API's bearer token; it works whether the desk is up or not."""
-    found = data_of(data_dir).read_secret(TOKEN)
+def token(
+    data_dir: DataDirOption = None,
+    viewer: Annotated[bool, typer.Option("--viewer", help="The token of somebody who only looks")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the token of console and API; it works whether the desk is up or not.
+
+    The operator's may do everything, the viewer's may look at everything and change nothing.
+    """
+    found = data_of(data_dir).read_secret(VIEWER_TOKEN if viewer else TOKEN)
     if as_json:
         print_json({"token": found})
     else:

@@ -70,9 +70,13 @@ JOURNAL: Final = {
 TARGETS: Final[dict[str, Target]] = {
     "equity": _whole("equity", "equity"),
     "market.bar": _whole("market.bar", "bars"),
-    **{kind: _orders(kind) for kind in BODIES if kind.startswith("order.")},
+    # Not denials, which have their reasons counted.
+    **{kind: _orders(kind) for kind in BODIES if kind.startswith("order.") and kind != "order.denied"},
 }
 
+
+_VERDICTS: Final = {"order.approved": 2, "order.denied": 3}
+"""Where in a run's counts a verdict is counted."""
 
 _COLUMNS: Final = {target.table: target.columns for target in (JOURNAL["equity"], *TARGETS.values())}
 
@@ -89,7 +93,7 @@ async def copy_events(connection: asyncpg.Connection, kinds: Mapping[str, Sequen
     for kind in sorted(kinds):
         journal += JOURNAL[kind].lines(kinds[kind])
     await copy(connection, "events", journal)
-    await _count(connection, kinds.values())
+    await _count(connection, kinds)
     tables: dict[str, list[str]] = {}
     for kind in sorted(kinds.keys() & TARGETS.keys()):
         tables.setdefault(TARGETS[kind].table, []).extend(TARGETS[kind].lines(kinds[kind]))
@@ -101,17 +105,22 @@ async def copy_events(connection: asyncpg.Connection, kinds: Mapping[str, Sequen
         await connection.execute(statements.ROLL_UP, *(columns[place] for place in statements.ROLLED_UP))
 
 
-async def _count(connection: asyncpg.Connection, groups: Iterable[Sequence[Row]]) -> None:
-    """The trader's events by run."""
+async def _count(connection: asyncpg.Connection, kinds: Mapping[str, Sequence[Row]]) -> None:
+    """The trader's events and the guard's verdicts by run."""
     counts: dict[tuple[str, str], list[int]] = {}
-    for rows in groups:
+    for kind, rows in kinds.items():
+        verdict = _VERDICTS.get(kind)
         for _, trader, run_id, emitter, seq, *_ in rows:
-            if emitter == "trader" and run_id:
-                counted = counts.setdefault((str(trader), run_id), [0, 0])
+            if not run_id or not (verdict or emitter == "trader"):
+                continue
+            counted = counts.setdefault((str(trader), run_id), [0, 0, 0, 0])
+            if emitter == "trader":
                 counted[0] += 1
                 counted[1] = max(counted[1], int(seq or 0))
+            if verdict:
+                counted[verdict] += 1
     if counts:
-        totals = [(trader, run, n, last) for (trader, run), (n, last) in sorted(counts.items())]
+        totals = [(*run, *counted) for run, counted in sorted(counts.items())]
         await connection.execute(statements.COUNT, *(list(column) for column in zip(*totals, strict=True)))
 
 

@@ -46,12 +46,16 @@ WITH new AS (
     SELECT {_HEAD}, type, 1, {_BODY} FROM {_given(_JOURNAL_COLUMNS)}
     ON CONFLICT DO NOTHING RETURNING trader, run_id, emitter, seq, type
 ), counted AS (
-    INSERT INTO run_totals AS had (trader, run_id, trader_events, last_seq)
-    SELECT trader, run_id, count(*), max(seq) FROM new WHERE emitter = 'trader' AND run_id <> ''
+    INSERT INTO run_totals AS had (trader, run_id, trader_events, last_seq, approved, denied)
+    SELECT trader, run_id, count(*) FILTER (WHERE emitter = 'trader'),
+        coalesce(max(seq) FILTER (WHERE emitter = 'trader'), 0),
+        count(*) FILTER (WHERE type = 'order.approved'), count(*) FILTER (WHERE type = 'order.denied')
+    FROM new WHERE run_id <> '' AND (emitter = 'trader' OR type IN ('order.approved', 'order.denied'))
     GROUP BY trader, run_id ORDER BY trader, run_id
     ON CONFLICT (trader, run_id) DO UPDATE SET
         trader_events = had.trader_events + excluded.trader_events,
-        last_seq = greatest(had.last_seq, excluded.last_seq)
+        last_seq = greatest(had.last_seq, excluded.last_seq),
+        approved = had.approved + excluded.approved, denied = had.denied + excluded.denied
 )
 SELECT type, count(*) FROM new GROUP BY type"""
 """Envelope, type and body of all events of a batch; returns how many of each type were new."""
@@ -107,12 +111,13 @@ WITH new AS MATERIALIZED (SELECT * FROM {
 """The rollups of equity marks that are known to be new."""
 
 COUNT: Final = """
-INSERT INTO run_totals AS had (trader, run_id, trader_events, last_seq)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+INSERT INTO run_totals AS had (trader, run_id, trader_events, last_seq, approved, denied)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 ON CONFLICT (trader, run_id) DO UPDATE SET
     trader_events = had.trader_events + excluded.trader_events,
-    last_seq = greatest(had.last_seq, excluded.last_seq)"""
-"""Events of the trader that are known to be new: how many in each run, and the last seq."""
+    last_seq = greatest(had.last_seq, excluded.last_seq),
+    approved = had.approved + excluded.approved, denied = had.denied + excluded.denied"""
+"""Events that are known to be new: how many of the trader in each run, the last seq, and what the guard said."""
 
 _TOTALS = """totalled AS (
     INSERT INTO run_totals AS had (trader, run_id, trades, wins, losses, breakevens, pnl, gross_profit,
@@ -162,6 +167,18 @@ _ADJUSTMENTS = """totalled AS (
     SELECT trader, run_id, sum(amount) FROM new WHERE run_id <> ''
     GROUP BY trader, run_id ORDER BY trader, run_id
     ON CONFLICT (trader, run_id) DO UPDATE SET adjustments = had.adjustments + excluded.adjustments
+)"""
+
+_DENIALS = """counted AS (
+    INSERT INTO denials AS had (trader, run_id, code, orders, last_seq, last_text)
+    SELECT trader, run_id, reason ->> 'code', count(DISTINCT id), max(seq),
+        (array_agg(reason ->> 'text' ORDER BY seq DESC))[1]
+    FROM new, jsonb_array_elements(new.detail -> 'reasons') AS reason
+    WHERE run_id <> '' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (trader, run_id, code) DO UPDATE SET
+        orders = had.orders + excluded.orders,
+        last_text = CASE WHEN excluded.last_seq > had.last_seq THEN excluded.last_text ELSE had.last_text END,
+        last_seq = greatest(had.last_seq, excluded.last_seq)
 )"""
 
 _RUNS = """stood AS (
@@ -243,7 +260,11 @@ def order_columns(kind: str) -> dict[str, str]:
 def _orders(kind: str) -> Table:
     columns = order_columns(kind)
     return _table(
-        kind, "orders", columns, fixed={"state": f"'{kind.removeprefix('order.')}'", "detail": _BODY}
+        kind,
+        "orders",
+        columns,
+        fixed={"state": f"'{kind.removeprefix('order.')}'", "detail": _BODY},
+        derived=_DENIALS if kind == "order.denied" else "",
     )
 
 

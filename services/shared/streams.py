@@ -29,7 +29,11 @@ async def prepare(bus: Bus) -> None:
         try:
             await bus.js.key_value(bucket)
         except NotFoundError:
-            await bus.js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1, direct=True))
+            await bus.js.create_key_value(
+                api.KeyValueConfig(
+                    bucket=bucket, history=1, direct=True, ttl=subjects.FORGOTTEN_AFTER.get(bucket)
+                )
+            )
     for user in subjects.USERS:
         for name in user.streams:
             await bus.js.add_consumer(

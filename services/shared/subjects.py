@@ -93,7 +93,15 @@ SNAPSHOTS = "snapshots"
 LEASES = "leases"
 LIMITS = "limits"
 CREDENTIALS = "credentials"
-BUCKETS: tuple[str, ...] = (DEPLOYMENTS, SNAPSHOTS, LEASES, LIMITS, CREDENTIALS)
+SESSIONS = "sessions"
+BUCKETS: tuple[str, ...] = (DEPLOYMENTS, SNAPSHOTS, LEASES, LIMITS, CREDENTIALS, SESSIONS)
+FORGOTTEN_AFTER: dict[str, float] = {SESSIONS: 31 * 24 * 3600.0}
+"""Seconds after which a bucket forgets a key that nobody wrote. The others forget nothing."""
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream that keeps a bucket."""
+    return f"KV_{bucket}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,8 @@ class User:
                 f"$JS.API.DIRECT.GET.{stream}.>",
             ]
         for bucket in dict.fromkeys(self.reads + self.writes):
-            subjects += [f"$JS.API.STREAM.INFO.KV_{bucket}", f"$JS.API.DIRECT.GET.KV_{bucket}.>"]
+            stream = bucket_stream(bucket)
+            subjects += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
         subjects += [f"$KV.{bucket}.>" for bucket in self.writes]
         if self.answers:
             subjects.append("_INBOX.>")
@@ -228,8 +237,9 @@ USERS: tuple[User, ...] = (
             "market.>",
             "heartbeat.>",
         ),
-        watches=(EVENTS, COMMANDS, MARKET),
+        watches=(EVENTS, COMMANDS, MARKET, bucket_stream(SESSIONS)),
         reads=(DEPLOYMENTS, LIMITS),
+        writes=(SESSIONS,),
     ),
     User(
         "operator",

@@ -155,7 +155,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 @_ALL
 def test_every_named_route_exists(page: Path) -> None:
     known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in json.loads(openapi.render())["paths"]]
-    known += ["/api/openapi.json"]
+    known += ["/api/openapi.json", "/api/docs"]
     named = re.findall(
         r"(/api/[a-z-]+(?:\.json)?(?:/(?:[<{]\w+[>}]|\w+))*)", page.read_text(encoding="utf-8")
     )

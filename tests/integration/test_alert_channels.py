@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.message
-import email.parser
-import email.policy
 import json
 import logging
 import subprocess
@@ -14,10 +11,8 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from services.launcher import exit_codes
 from services.launcher.data_dir import DataDir
@@ -25,43 +20,7 @@ from services.launcher.ports import free_port
 from services.shared.alerts import Alert, Alerter, channels, read_urls, try_channels
 from services.shared.errors import InvalidInput
 from tests.conftest import ROOT
-
-SECRET = "hunter2-secret"
-
-
-class MailServer:
-    """A real SMTP server that can be away, refuse, or be slow."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.mails: list[email.message.EmailMessage] = []
-        self.refuse = False
-        self.slow = 0.0
-        self._controller: Controller | None = None
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Take a mail, or not."""
-        if self.slow:
-            await asyncio.sleep(self.slow)
-        if self.refuse:
-            return "451 not now"
-        self.mails.append(email.parser.BytesParser(policy=email.policy.default).parsebytes(envelope.content))
-        return "250 OK"
-
-    def start(self) -> None:
-        """Listen."""
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
-        self._controller.start()
-
-    def stop(self) -> None:
-        """Be away."""
-        if self._controller is not None:
-            self._controller.stop()
-            self._controller = None
-
-    def url(self) -> str:
-        """How Apprise reaches it, with a password in it."""
-        return f"mailto://127.0.0.1:{self.port}/?from=desk@example.com&to=ann@example.com&mode=insecure&pass={SECRET}"
+from tests.mail_server import SECRET, MailServer
 
 
 @pytest.fixture

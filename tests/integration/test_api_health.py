@@ -223,7 +223,7 @@ async def test_the_page_of_documentation_stands_alone(
     nats_server: NatsForTests, database: Database, trader_id: str, tmp_path: Path
 ) -> None:
     async with api_process(nats_server, database, trader_id, tmp_path) as api:
-        for path in ("/docs",):
+        for path in ("/api/docs",):
             page = await api.stranger.get(path)
             assert page.status_code == 200
             assert "default-src 'none'" in page.headers["content-security-policy"]

@@ -50,12 +50,12 @@ class Up:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DESK_")}
         return {**kept, "DESK_DATA_DIR": str(self.data)}
 
-    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command beside it."""
         return subprocess.run(
             [sys.executable, "-m", "services.launcher", *words],
             cwd=ROOT,
-            env=self._environment(),
+            env={**self._environment(), **environment},
             capture_output=True,
             text=True,
             timeout=120,
@@ -157,6 +157,19 @@ def test_info_gives_address_token_and_credentials_that_work(running: Up) -> None
         assert connection.getresponse().status == status
         connection.close()
     assert found["nats_url"].startswith("nats://operator:")
+
+
+def test_the_viewers_token_reads_and_is_told_that_it_may_not_act(running: Up) -> None:
+    viewer = running.cli("token", "--viewer").stdout.strip()
+    assert viewer != running.cli("token").stdout.strip()
+    kept = running.data / "secrets" / "viewer-token"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    looking = {"DESK_TOKEN": viewer}
+    assert running.cli("status", **looking).returncode == exit_codes.DONE
+    refused = running.cli("stop", **looking)
+    assert refused.returncode == exit_codes.REFUSED
+    assert "may look at everything and change nothing (desk token prints the operator's)" in refused.stderr
+    assert viewer not in refused.stderr
 
 
 async def test_the_nats_url_of_info_may_command_and_not_forge(running: Up) -> None:

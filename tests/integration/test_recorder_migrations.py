@@ -83,12 +83,49 @@ async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_ar
             (10, 10),
             (0, 9),
         ]
+        await _without_verdicts(owner)
         await owner.execute(
             f"{_UNDO_PAGES} ALTER TABLE run_totals DROP COLUMN longest_win_streak,"
             " DROP COLUMN longest_loss_streak; UPDATE alembic_version SET version_num = '0001'"
         )
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(totals)] == [dict(row) for row in before]
+    finally:
+        await owner.close()
+
+
+async def _without_verdicts(owner: asyncpg.Connection) -> None:
+    """The tables as they were before revision 0004."""
+    await owner.execute(
+        "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
+        " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied"
+    )
+
+
+async def test_the_verdicts_of_runs_recorded_before_they_were_counted_are_counted_from_their_orders(
+    database: Database,
+) -> None:
+    owner = await database.connect("owner")
+    try:
+        await record_run(owner, "main", "run-1", trades=3)
+        await owner.execute(
+            """INSERT INTO orders (time, id, trader, run_id, emitter, seq, recorded, order_no, state, detail)
+            SELECT now(), gen_random_uuid(), 'main', 'run-1', 'guard', n, now(), n, state, detail::jsonb
+            FROM (VALUES
+                (1001, 'approved', '{}'), (1002, 'approved', '{}'),
+                (1003, 'denied', '{"reasons": [{"code": "spread", "text": "first"}]}'),
+                (1004, 'denied',
+                 '{"reasons": [{"code": "spread", "text": "last"}, {"code": "positions", "text": "1"}]}')
+            ) AS given (n, state, detail)"""
+        )
+        await _without_verdicts(owner)
+        await owner.execute("UPDATE alembic_version SET version_num = $1", "0002")
+        await migrate_async(database.dsn("owner"), database.password("owner"))
+        totals = await owner.fetchrow("SELECT approved, denied, trades FROM run_totals")
+        assert totals is not None
+        assert tuple(totals) == (2, 2, 3)
+        reasons = await owner.fetch("SELECT code, orders, last_text FROM denials ORDER BY code")
+        assert [tuple(row) for row in reasons] == [("positions", 1, "1"), ("spread", 2, "last")]
     finally:
         await owner.close()
 

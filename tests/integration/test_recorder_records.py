@@ -257,7 +257,7 @@ async def test_the_api_and_grafana_can_read_every_table_and_write_none(database:
             tables = await connection.fetch(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
             )
-            assert len(tables) == 20
+            assert len(tables) == 21
             for row in tables:
                 name = row["tablename"]
                 assert await connection.fetchval(f"SELECT count(*) FROM {name}") == 0

@@ -21,12 +21,14 @@ from services.api.problems import (
     MalformedRequest,
     NotAuthenticated,
     Problem,
+    ViewerMayNot,
     tree,
 )
 from services.shared.errors import InvalidInput
 
 TOKEN = "a-token-of-some-length"
-KEEPER = Doorkeeper(TOKEN, ["desk.example"])
+VIEWER = "another-token-to-look-with"
+KEEPER = Doorkeeper(TOKEN, ["desk.example"], viewer_token=VIEWER)
 
 
 def _headers(**values: str) -> Headers:
@@ -105,6 +107,57 @@ def test_anything_but_the_token_stays_out(authorization: str) -> None:
 def test_the_token_comes_in_whatever_the_case_of_its_scheme() -> None:
     KEEPER.check("GET", "/api/status", _headers(authorization=f"Bearer {TOKEN}"))
     KEEPER.check("POST", "/api/stop", _headers(authorization=f"bearer {TOKEN}"))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW", "get"])
+def test_a_viewer_reads_and_changes_nothing(method: str) -> None:
+    keys = _headers(authorization=f"Bearer {VIEWER}")
+    for reading in ("GET", "HEAD"):
+        KEEPER.check(reading, "/api/status", keys)
+        KEEPER.check(reading, "/metrics", keys)
+    with pytest.raises(ViewerMayNot) as caught:
+        KEEPER.check(method, "/api/stop", keys)
+    assert VIEWER not in caught.value.detail
+
+
+def test_each_token_has_its_role_and_secrets_that_end_with_it() -> None:
+    assert (KEEPER.role_of(TOKEN), KEEPER.role_of(VIEWER)) == ("operator", "viewer")
+    assert KEEPER.role_of("") is None
+    rotated = Doorkeeper(TOKEN, viewer_token=VIEWER + "2")
+    assert rotated.key("operator", "x") == KEEPER.key("operator", "x") != KEEPER.key("operator", "y")
+    assert rotated.key("viewer", "x") != KEEPER.key("viewer", "x") != KEEPER.key("operator", "x")
+    alone = Doorkeeper(TOKEN)
+    assert (alone.role_of(VIEWER), alone.key("viewer", "x")) == (None, None)
+    with pytest.raises(InvalidInput):
+        Doorkeeper(TOKEN, viewer_token=TOKEN)
+
+
+def _with_session(method: str, path: str, **headers: str) -> bool:
+    try:
+        KEEPER.check(method, path, _headers(**headers), lambda: True)
+    except Problem:
+        return False
+    return True
+
+
+def test_a_session_downloads_from_our_own_pages_and_does_nothing_else() -> None:
+    assert _with_session("GET", "/api/export")
+    assert _with_session("HEAD", "/api/export", sec_fetch_site="same-origin")
+    assert _with_session("GET", "/api/export", sec_fetch_site="none")
+    with pytest.raises(NotAuthenticated):
+        KEEPER.check("GET", "/api/export", _headers(), lambda: False)
+    for site in ("cross-site", "same-site"):
+        assert not _with_session("GET", "/api/export", sec_fetch_site=site)
+    assert not _with_session("GET", "/api/export", authorization="Bearer wrong-token-of-some-length")
+    for method, path in (
+        ("POST", "/api/export"),
+        ("GET", "/api/status"),
+        ("GET", "/api/export/"),
+        ("POST", "/api/stop"),
+        ("PUT", "/api/risk"),
+        ("GET", "/metrics"),
+    ):
+        assert not _with_session(method, path, origin="http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize("path", ["/api/health", "/livez", "/readyz", "/", "/console", "/apiary"])

@@ -15,6 +15,8 @@ PAIRS = (
     *((name, f"{name}-tint") for name in ("up", "down", "amber", "accent")),
     ("on-strong", "go"),
     ("on-strong", "stop"),
+    ("on-strong", "accent"),
+    ("accent", "down-tint"),
     ("ink", "chip"),
     *((text, "chip") for text in ("minor", "accent", "up", "down")),
     ("ink", "amber-tint"),

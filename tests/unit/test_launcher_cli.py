@@ -114,6 +114,7 @@ def api() -> Iterator[str]:
     ("status", "kind"),
     [
         (401, ApiError),
+        (403, Refused),
         (404, InvalidInput),
         (409, Refused),
         (422, InvalidInput),

@@ -74,6 +74,7 @@ TRADE = {
     "streak": 2,
 }
 ALERT = {
+    "id": "5e1c0b1e-8f0a-5a8e-9a53-6d3f0e5f7f10",
     "time": "2017-04-20T14:00:00Z",
     "recorded": "2026-11-22T20:15:00Z",
     "run_id": RUN,
@@ -82,6 +83,8 @@ ALERT = {
     "code": "drawdown",
     "text": "Equity fell 3000.00 from its peak.",
     "action": "Read the trades, then `desk reset --reason`.",
+    "acknowledged_by": "ann",
+    "acknowledged_at": "2026-11-22T20:16:00Z",
 }
 EQUITY = {
     "time": "2017-04-20T14:00:00Z",

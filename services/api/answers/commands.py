@@ -101,3 +101,18 @@ class LimitsAnswer(Answer):
     status: Literal["accepted"]
     limits: dict[str, str]
     reason: str = ""
+
+
+class ChannelTrial(Answer):
+    """One alert channel, by its number and kind, and whether it took the trial alert."""
+
+    channel: str
+    taken: bool
+
+
+class TrialAnswer(Answer):
+    """What each alert channel made of a trial alert."""
+
+    model_config = example(channels=[{"channel": "1-mailtos", "taken": True}])
+
+    channels: list[ChannelTrial]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from uuid import UUID
 
 from services.api.answers.base import ALERT, CHART, POSITION, RUN, TRADE, Answer, Exact, Time, example
 
@@ -60,10 +61,12 @@ class TradesPage(Answer):
 
 
 class AlertRow(Answer):
-    """Something a person should know; `time` is the run's clock, `recorded` the wall's."""
+    """Something a person should know; `time` is the run's clock, `recorded` the wall's. Who acknowledged it
+    first, and when, once somebody has."""
 
     model_config = example(**ALERT)
 
+    id: UUID
     time: Time
     recorded: Time
     run_id: str
@@ -72,6 +75,8 @@ class AlertRow(Answer):
     code: str
     text: str
     action: str
+    acknowledged_by: str | None = None
+    acknowledged_at: Time | None = None
 
 
 class AlertsPage(Answer):

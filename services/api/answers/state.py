@@ -177,8 +177,30 @@ class Missing(Answer):
     reason: str
 
 
+class DenialCount(Answer):
+    """How many orders were denied for one reason, and how the last of them was told."""
+
+    code: str
+    orders: int
+    last_text: str
+
+
+class VerdictCounts(Answer):
+    """What the guard said of a run's orders; one denied for two reasons counts under both."""
+
+    model_config = example(
+        approved=210,
+        denied=3,
+        reasons=[{"code": "spread", "orders": 3, "last_text": "the spread is 6.1 times its median"}],
+    )
+
+    approved: int
+    denied: int
+    reasons: list[DenialCount]
+
+
 class RiskAnswer(Answer):
-    """The guard's limits, how much of each is used, and what changed last."""
+    """The guard's limits, how much of each is used, what it said of the run's orders, and what changed last."""
 
     model_config = example(
         trader="main",
@@ -186,6 +208,7 @@ class RiskAnswer(Answer):
         halted=False,
         reason="",
         limits=[LIMIT],
+        verdicts={"approved": 210, "denied": 0, "reasons": []},
         history=[],
         missing=[],
     )
@@ -195,6 +218,7 @@ class RiskAnswer(Answer):
     halted: bool | None
     reason: str
     limits: list[LimitRow] | None
+    verdicts: VerdictCounts | None
     history: list[LimitChange]
     missing: tuple[Missing, ...] = ()
 

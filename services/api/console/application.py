@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from services.api.console.feed import Feed
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 
 log = structlog.get_logger(__name__)
@@ -21,10 +22,11 @@ log = structlog.get_logger(__name__)
 class Console:
     """`run()` loads and runs the pages; `application()` is theirs, or None until then."""
 
-    def __init__(self, desk: Desk, *, channels: int) -> None:
+    def __init__(self, desk: Desk, sessions: Sessions, *, channels: int) -> None:
         """To be made before the desk's line runs. `channels`: how many ways there are to alert a person."""
         self._channels = channels
         self._desk = desk
+        self._sessions = sessions
         self._application: ASGIApp | None = None
         self._feed = Feed(desk)
 
@@ -38,7 +40,7 @@ class Console:
             await asyncio.to_thread(importlib.import_module, "services.api.console.pages")
             from services.api.console.pages import build
 
-            inner = build(self._desk, self._feed, self._channels)
+            inner = build(self._desk, self._feed, self._sessions, self._channels)
             async with inner.router.lifespan_context(inner):
                 self._application = inner
                 log.info("console_loaded")

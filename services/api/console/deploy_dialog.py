@@ -6,8 +6,10 @@ The fields make a `Deploy`, the summary and the checks are made from it, and it 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Mapping
 from html import escape
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from nicegui import ui
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 
 from services.api.console.deploy_checks import Check, deploy_checks
 from services.api.console.feed import Feed
-from services.api.console.sessions import Person
+from services.api.console.sessions import MAY_NOT_ACT, Person
 from services.api.console.strategy_form import StrategyForm, strategy_forms
 from services.api.console.wording import money
 from services.api.dashboard import status_or_none
@@ -34,6 +36,10 @@ _FIRST = "donchian"
 _DEFAULTS = Deploy()
 
 
+_DIALOGS: WeakValueDictionary[str, DeployDialog] = WeakValueDictionary()
+"""The dialog of each page, by the id of NiceGUI's client."""
+
+
 class DeployDialog:
     """One page's dialog. Its content is built when it is first opened: most pages are only looked at."""
 
@@ -45,11 +51,28 @@ class DeployDialog:
         self._parameters: dict[str, ui.input] = {}
         self._shown: Deploy | None = None
         self._built = False
+        _DIALOGS[ui.context.client.id] = self
         with ui.dialog().props('aria-labelledby="deploy-title"') as self._dialog:
             self._card = ui.card().classes("desk-dialog desk-deploy-dialog")
 
+    @staticmethod
+    def of_this_page() -> DeployDialog:
+        """The dialog of the page that is being built or has asked."""
+        return _DIALOGS[ui.context.client.id]
+
+    async def open_with(self, strategy: str, parameters: Mapping[str, str]) -> None:
+        """Show it with this strategy and these parameters filled in, to be read and started like any."""
+        await self.open()
+        self._strategy.set_value(strategy)
+        for name, field in self._parameters.items():
+            field.set_value(parameters.get(name, field.value))
+        await self._renew()
+
     async def open(self) -> None:
-        """Show it with its checks as they are now."""
+        """Show it with its checks as they are now. A viewer gets nothing to see."""
+        if not self._person.may_act:
+            ui.notify(MAY_NOT_ACT)
+            return
         if not self._built:
             self._built = True
             with self._card:
@@ -121,9 +144,10 @@ class DeployDialog:
             if not form.parameters:
                 ui.html("It has none.", sanitize=False).classes("desk-minor")
 
-    async def _choose_strategy(self) -> None:
+    def _choose_strategy(self) -> Awaitable[None]:
+        """Its fields are there at once; what they mean follows."""
         self._fill_parameters(strategy_forms()[self._strategy.value])
-        await self._renew()
+        return self._renew()
 
     def _command(self) -> Deploy:
         """What the fields say. Raises ValidationError."""
@@ -169,6 +193,10 @@ class DeployDialog:
     async def _send(self) -> None:
         command = self._shown
         if command is None:
+            return
+        if not self._person.may_act:
+            self._problem.set_content(f"<p>{MAY_NOT_ACT}</p>")
+            log.warning("deploy_refused", by=self._person.name)
             return
         self._start.disable()
         self._start.set_text("Starting …")

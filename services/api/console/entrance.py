@@ -1,9 +1,10 @@
 """The console's own door: which of its addresses need a session, and what its pages may load.
 
-Answers the login, the console's assets and the page shown while NiceGUI is still being loaded; everything
-else goes on to NiceGUI, for people with a session only, its socket included. A page leaves with a strict
-Content-Security-Policy. Hosts and origins of requests that change something are the gate's business; the
-socket's origin is looked at here, since it is opened with a GET.
+Answers the console's assets and the page shown while NiceGUI is still being loaded; logging in and out is
+`login`'s. Everything else goes on to NiceGUI, for people with a session only, its socket included and no
+longer than the session holds. A page leaves with a strict Content-Security-Policy. Hosts and origins of
+requests that change something are the gate's business; the socket's origin is looked at here, since it is
+opened with a GET.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote, urlsplit
 
-import structlog
 from starlette.datastructures import Headers
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.console.login_page import LOGIN, STARTING
+from services.api.console.headers import FIXED, STORED_NOWHERE
+from services.api.console.login import LOGIN_PATH, LOGOUT_PATHS, STATE_PATH, Login, own_path
+from services.api.console.login_page import STARTING, UNREAD, plain_page
 from services.api.console.sessions import Sessions
-
-log = structlog.get_logger(__name__)
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_PATH = "/console/assets/"
@@ -29,20 +29,7 @@ _SOCKET = "/_nicegui_ws"
 _INNER = ("/_nicegui", "/console/data/")
 PERSON = "desk.person"
 """Where in a request's scope its person is left for the pages."""
-_MOST_FORM_BYTES = 4096
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: with that a browser calls a form's origin null, and the gate lets no such form in.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-_STORED_NOWHERE = {**_HEADERS, "Cache-Control": "no-store"}
-_PLAIN_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self';"
-    " frame-ancestors 'none'"
-)
-
 Loaded = Callable[[], ASGIApp | None]
 
 
@@ -63,8 +50,9 @@ class Entrance:
     `/api` and no route.
     """
 
-    def __init__(self, sessions: Sessions, loaded: Loaded, otherwise: ASGIApp) -> None:
+    def __init__(self, sessions: Sessions, login: Login, loaded: Loaded, otherwise: ASGIApp) -> None:
         self._sessions = sessions
+        self._login = login
         self._loaded = loaded
         self._otherwise = otherwise
 
@@ -76,10 +64,12 @@ class Entrance:
             await self._socket(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
-        elif path == "/login":
-            await (await self._login(scope, receive))(scope, receive, send)
-        elif path == "/logout" and scope["method"] == "POST":
-            await self._logout(scope)(scope, receive, send)
+        elif path == LOGIN_PATH:
+            await (await self._login.login(scope, receive))(scope, receive, send)
+        elif path in LOGOUT_PATHS and scope["method"] == "POST":
+            await (await self._login.logout(scope))(scope, receive, send)
+        elif path == STATE_PATH and scope["method"] in ("GET", "HEAD"):
+            await self._login.state(scope)(scope, receive, send)
         elif path.startswith(ASSETS_PATH):
             await _asset(path.removeprefix(ASSETS_PATH))(scope, receive, send)
         else:
@@ -91,47 +81,35 @@ class Entrance:
             return
         person = self._sessions.who(scope)
         if person is None:
-            inner = scope["path"].startswith(_INNER)
-            answer = _refusal() if inner else RedirectResponse("/login", 303, _STORED_NOWHERE)
-            await answer(scope, receive, send)
+            await self._without_session(scope)(scope, receive, send)
             return
         console = self._loaded()
         if console is None:
-            await _plain_page(STARTING)(scope, receive, send)
+            await plain_page(STARTING)(scope, receive, send)
             return
         await _Page(send).carry(console, {**scope, PERSON: person}, receive)
+
+    def _without_session(self, scope: Scope) -> Response:
+        if scope["path"].startswith(_INNER):
+            return _refusal()
+        if not self._sessions.known and self._sessions.has_cookie(scope):
+            return plain_page(UNREAD)
+        wanted = own_path(scope["path"])
+        to = LOGIN_PATH if wanted == "/" else f"{LOGIN_PATH}?next={quote(wanted)}"
+        return RedirectResponse(to, 303, STORED_NOWHERE)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A page of another site must not open a socket here, and without a session nobody may."""
         console = self._loaded()
-        allowed = _own_origin(scope) and self._sessions.who(scope) is not None
-        if console is not None and allowed:
+        person = self._sessions.who(scope) if _own_origin(scope) else None
+        if console is not None and person is not None and scope["type"] == "websocket":
+            await self._sessions.carry(console, scope, receive, send, person)
+        elif console is not None and person is not None:
             await console(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _refusal()(scope, receive, send)
-
-    async def _login(self, scope: Scope, receive: Receive) -> Response:
-        if scope["method"] in ("GET", "HEAD"):
-            known = self._sessions.who(scope) is not None
-            return (
-                RedirectResponse("/", 303, _STORED_NOWHERE)
-                if known
-                else _plain_page(LOGIN.format(problem=""))
-            )
-        if scope["method"] != "POST":
-            return PlainTextResponse("expected GET or POST\n", 405, {**_STORED_NOWHERE, "Allow": "GET, POST"})
-        token = await _token_of(receive)
-        cookie = None if token is None else self._sessions.begin(token, scope)
-        if cookie is None:
-            log.warning("login_refused")
-            return _plain_page(LOGIN.format(problem="That is not this desk's token."), 401)
-        log.info("login")
-        return RedirectResponse("/", 303, {**_STORED_NOWHERE, "Set-Cookie": cookie})
-
-    def _logout(self, scope: Scope) -> Response:
-        return RedirectResponse("/login", 303, {**_STORED_NOWHERE, "Set-Cookie": self._sessions.end(scope)})
 
 
 class _Page:
@@ -155,7 +133,7 @@ class _Page:
             if headers.get("x-nicegui-content") == "page":
                 self._begun = message
                 return
-            await self._send(_with_headers(message, _HEADERS))
+            await self._send(_with_headers(message, FIXED))
         elif self._begun is None:
             await self._send(message)
         else:
@@ -168,7 +146,7 @@ class _Page:
         body = bytes(self._body).replace(b"<script", f'<script nonce="{nonce}"'.encode())
         kept = [pair for pair in begun["headers"] if pair[0] != b"content-length"]
         fresh = {
-            **_STORED_NOWHERE,
+            **STORED_NOWHERE,
             "Content-Length": str(len(body)),
             "Content-Security-Policy": policy(nonce),
         }
@@ -194,41 +172,16 @@ def _own_origin(scope: Scope) -> bool:
         return False
 
 
-def _plain_page(html: str, status: int = 200) -> Response:
-    return HTMLResponse(html, status, {**_STORED_NOWHERE, "Content-Security-Policy": _PLAIN_POLICY})
-
-
 def _refusal() -> Response:
-    return PlainTextResponse("log in at /login\n", 401, _STORED_NOWHERE)
+    return PlainTextResponse("log in at /login\n", 401, STORED_NOWHERE)
 
 
 def _asset(name: str) -> Response:
     path = ASSETS / name
     if "/" in name or path.suffix not in _TYPES or not path.is_file():
-        return PlainTextResponse("no such asset\n", 404, _HEADERS)
+        return PlainTextResponse("no such asset\n", 404, FIXED)
     # Checked again each time (by its tag): a page must never run an older desk's script.
-    return FileResponse(
-        path, media_type=_TYPES[path.suffix], headers={**_HEADERS, "Cache-Control": "no-cache"}
-    )
-
-
-async def _token_of(receive: Receive) -> str | None:
-    """The token field of a posted form; None for what is no small form in UTF-8."""
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if len(body) > _MOST_FORM_BYTES:
-            return None
-        more = message.get("more_body", False)
-    try:
-        given = parse_qs(body.decode("ascii"), errors="strict", max_num_fields=8).get("token", [])
-    except ValueError:
-        return None
-    return given[0].strip() if len(given) == 1 else None
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers={**FIXED, "Cache-Control": "no-cache"})
 
 
 __all__ = ["ASSETS_PATH", "PERSON", "Entrance", "policy"]

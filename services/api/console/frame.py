@@ -15,7 +15,7 @@ from nicegui import ui
 from services.api.console.deploy_dialog import DeployDialog
 from services.api.console.entrance import ASSETS_PATH, PERSON
 from services.api.console.feed import Feed
-from services.api.console.sessions import Person
+from services.api.console.sessions import MAY_NOT_ACT, Person, Sessions
 from services.api.console.stop_dialog import StopDialog
 from services.api.desk import Desk
 
@@ -43,7 +43,8 @@ def live(key: str, *, mark: str = "", classes: str = "", before: str = "–") ->
 class Frame:
     """Puts a page into its surroundings: `with frame.page("Trades"): ...`"""
 
-    def __init__(self, desk: Desk, feed: Feed, channels: int) -> None:
+    def __init__(self, desk: Desk, feed: Feed, sessions: Sessions, channels: int) -> None:
+        self.sessions = sessions
         self._desk = desk
         self._feed = feed
         self._channels = channels
@@ -70,13 +71,14 @@ class Frame:
                 ui.html(_identity(self._desk.trader), sanitize=False, tag="div").classes("desk-identity")
                 ui.html(_FIGURES, sanitize=False, tag="div").classes("desk-figures")
                 with ui.element("div").classes("desk-actions"):
-                    ui.button("Deploy", on_click=deploy.open, color=None).props(
-                        'unelevated no-caps aria-haspopup="dialog"'
-                    ).classes("desk-deploy")
-                    ui.button("Stop", on_click=stop.open, color=None).props(
-                        'unelevated no-caps aria-haspopup="dialog"'
-                    ).classes("desk-stop")
-            ui.html(_navigation(path), sanitize=False, tag="div").classes("desk-row")
+                    for name, dialog in (("Deploy", deploy), ("Stop", stop)):
+                        made = ui.button(name, on_click=dialog.open, color=None).classes(
+                            f"desk-{name.lower()}"
+                        )
+                        made.props('unelevated no-caps aria-haspopup="dialog"')
+                        if not person.may_act:
+                            made.props(f'disable title="{MAY_NOT_ACT}"')
+            ui.html(_navigation(path, person), sanitize=False, tag="div").classes("desk-row")
         ui.html(_NOTES, sanitize=False, tag="div").classes("desk-notes")
         ui.html(f"<h1>{escape(title)}</h1>", sanitize=False, tag="div").classes("desk-title")
 
@@ -107,17 +109,22 @@ _NOTES = (
 )
 
 
-def _navigation(path: str) -> str:
+def _navigation(path: str, person: Person) -> str:
     links = "".join(
         f'<a href="{address}"{_here(address == path)}>{name}</a>'
         for address, name in (*PAGES, ("/docs", "Docs"))
     )
     return (
         f'<nav class="desk-nav" aria-label="Pages">{links}</nav>'
-        '<div class="desk-tools"><button type="button" class="desk-tool" data-theme>'
+        f'<div class="desk-tools">{_who(person)}<button type="button" class="desk-tool" data-theme>'
         "<span data-theme-text>Theme: system</span></button>"
         '<form method="post" action="/logout"><button type="submit" class="desk-tool">Log out</button></form></div>'
     )
+
+
+def _who(person: Person) -> str:
+    only = "" if person.may_act else f' · <span title="{MAY_NOT_ACT}">only looks</span>'
+    return f'<span class="desk-who" data-role="{person.role}">{escape(person.label)}{only}</span>'
 
 
 def _here(here: bool) -> str:

@@ -10,25 +10,41 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 from nicegui import core, ui
 
-from services.api.console import overview, records, runs_page, trades_page
+from services.api.console import (
+    alerts_page,
+    docs_pages,
+    overview,
+    risk_page,
+    runs_page,
+    settings_page,
+    trades_page,
+)
+from services.api.console.entrance import ASSETS_PATH
 from services.api.console.feed import Feed, Message
 from services.api.console.frame import Frame
+from services.api.console.sessions import Sessions
 from services.api.desk import Desk
 from services.api.problems import install
 
+_HEAD = f'<link rel="stylesheet" href="{ASSETS_PATH}pages.css"><script src="{ASSETS_PATH}pages.js" defer></script>'
+"""Of every page: it also shows in the navigation how many alerts wait."""
 _RECONNECT_WITHIN = 5.0
 """Seconds for which a page that lost its connection is kept, to go on where it was."""
 
 
-def build(desk: Desk, feed: Feed, channels: int) -> FastAPI:
+def build(desk: Desk, feed: Feed, sessions: Sessions, channels: int) -> FastAPI:
     """The console's application; to be called once in a process, since NiceGUI is one for all of it."""
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     install(application)
-    frame = Frame(desk, feed, channels)
+    frame = Frame(desk, feed, sessions, channels)
     overview.add(application, frame, desk)
     trades_page.add(application, frame, desk)
     runs_page.add(application, frame, desk)
-    records.add(frame, desk, channels)
+    risk_page.add(frame, desk, feed)
+    alerts_page.add(frame, desk, feed)
+    settings_page.add(frame, desk)
+    docs_pages.add(application, frame)
+    ui.add_head_html(_HEAD, shared=True)
     core.app.config.socket_io_js_transports = ["websocket"]
     ui.run_with(
         application,

@@ -11,17 +11,21 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.api import queries, trade_pages
+from services.api import halts, queries, trade_pages
+from services.api.acknowledgements import MOST_COUNTED
 from services.api.answers.records import PositionRow
 from services.api.answers.state import StatusAnswer
 from services.api.console import wording
 from services.api.console.curves import Bar, Point, bars_after, points_after
+from services.api.console.limit_use import level, use_texts
 from services.api.console.stops import last_stop
 from services.api.dashboard import chosen_run, status_or_none
 from services.api.desk import Desk
 from services.api.positions import open_positions
 from services.api.results import Run, Standing
+from services.api.risk_in_use import limit_rows
 from services.api.status import health
+from services.api.verdicts import verdicts
 from services.shared.errors import StorageUnavailable
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ class Picture:
     alerts: list[dict[str, Any]] = field(default_factory=list)
     position: dict[str, Any] | None = None
     stop: dict[str, Any] | None = None
+    verdicts: dict[str, Any] | None = None
     points: list[Point] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     last_point: datetime | None = None
@@ -98,6 +103,7 @@ async def look(desk: Desk, before: Picture) -> Picture:
         alerts=before.alerts,
         position=before.position,
         stop=before.stop,
+        verdicts=before.verdicts,
         last_point=before.last_point,
         last_bar=before.last_bar,
         status=status or before.status,
@@ -146,14 +152,19 @@ async def _take_records(
     desk: Desk, connection: Proxy, seen: Picture, status: StatusAnswer | None, now: datetime
 ) -> None:
     run = await chosen_run(desk, connection, desk.trader, None, status)
-    seen.alerts = [
-        wording.alert(row)
-        for row in (await queries.alerts(connection, desk.trader, limit=SHOWN_ALERTS)).alerts
-    ]
+    alerts = (await queries.alerts(connection, desk.trader, limit=SHOWN_ALERTS)).alerts
+    seen.alerts = [wording.alert(row) for row in alerts]
+    open_critical = await desk.acknowledgements.open_critical(connection, desk.trader)
+    seen.text["open-critical"] = f"{open_critical}{'+' if open_critical == MOST_COUNTED else ''}"
+    newest = alerts[0].id if alerts else ""
+    seen.text["alerts-news"] = f"{newest} {desk.acknowledgements.version}"
+    run_id = run.run_id if run else ""
+    phase = status.phase if status else ""
+    seen.text["risk-news"] = f"{await halts.news(connection, desk.trader, run_id)} {phase} {run_id}"
     seen.stop = await last_stop(desk, connection, now)
     seen.first_steps = run is None and (status is None or status.run_id is None)
     if run is None:  # nothing of it is recorded yet: an older run's figures are not its
-        seen.run, seen.trades, seen.positions = None, [], []
+        seen.run, seen.trades, seen.positions, seen.verdicts = None, [], [], None
         _take_standing(seen, None, None)
         _take_position(seen)
         return
@@ -167,7 +178,19 @@ async def _take_records(
     ]
     seen.positions = await open_positions(connection, run.run_id)
     _take_position(seen)
+    seen.verdicts = (await verdicts(connection, desk.trader, run.run_id)).model_dump()
+    _take_limits(desk, seen, run, standing)
     await _take_curves(connection, seen, run, standing)
+
+
+def _take_limits(desk: Desk, seen: Picture, run: Run, standing: Standing) -> None:
+    """How much of each limit is used; nobody waits here for a guard that does not answer."""
+    known = desk.limits.latest(desk.trader)
+    if known is not None and known.limits is not None:
+        rows = limit_rows(known.limits, run, standing, seen.positions)
+        for row in rows:
+            seen.text.update(use_texts(row))
+            seen.mark[f"use-{row.name}"] = level(row)
 
 
 async def _take_curves(connection: Proxy, seen: Picture, run: Run, standing: Standing) -> None:

@@ -14,7 +14,7 @@ from nicegui import ui
 from services.api import queries
 from services.api.answers.records import OrderRow
 from services.api.console.feed import Feed
-from services.api.console.sessions import Person
+from services.api.console.sessions import MAY_NOT_ACT, Person
 from services.api.console.wording import position
 from services.api.dashboard import chosen_run, status_or_none
 from services.api.desk import Desk
@@ -72,7 +72,10 @@ class StopDialog:
         self._dialog.on_value_change(lambda change: setattr(self._again, "active", bool(change.value)))
 
     async def open(self) -> None:
-        """Show it at once; what will be closed follows as soon as it is read."""
+        """Show it at once; what will be closed follows as soon as it is read. A viewer gets nothing to see."""
+        if not self._person.may_act:
+            ui.notify(MAY_NOT_ACT)
+            return
         self._problem.set_content("")
         self._closes.set_content("<p>Reading what is open …</p>")
         self._mode.set_value("flatten")
@@ -113,6 +116,10 @@ class StopDialog:
         )
 
     async def _stop(self) -> None:
+        if not self._person.may_act:
+            self._problem.set_content(f"<p>{MAY_NOT_ACT}</p>")
+            log.warning("stop_refused", by=self._person.name)
+            return
         self._confirm.disable()
         command = Stop(mode=cast(StopMode, self._mode.value), by=self._person.name)
         try:

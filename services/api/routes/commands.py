@@ -25,6 +25,7 @@ from services.api.problems import (
     NobodyAnswered,
     NothingThere,
     RequestTooLarge,
+    ViewerMayNot,
     documented,
 )
 from services.api.verbs import Progress, ignored_fields
@@ -43,6 +44,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         NobodyAnswered,
         BusAway,
         ForeignOrigin,
+        ViewerMayNot,
         RequestTooLarge,
         MediaTypeUnknown,
     ),
@@ -205,7 +207,7 @@ async def reset(
     operation_id="signal",
     summary="Send a decision from outside",
     status_code=202,
-    responses=documented(BusAway, ForeignOrigin, RequestTooLarge, MediaTypeUnknown),
+    responses=documented(BusAway, ForeignOrigin, ViewerMayNot, RequestTooLarge, MediaTypeUnknown),
 )
 async def signal(
     desk: DeskParts,

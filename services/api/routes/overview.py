@@ -27,6 +27,7 @@ from services.api.dashboard import (
     limits_in_use,
     status_or_none,
 )
+from services.api.limit_change import change_limits
 from services.api.params import DeskParts, From, RunId, To, Trader
 from services.api.positions import open_positions
 from services.api.problems import (
@@ -38,13 +39,14 @@ from services.api.problems import (
     NobodyAnswered,
     NothingThere,
     RequestTooLarge,
+    ViewerMayNot,
     documented,
 )
 from services.api.status import health, read_status
-from services.shared.commands import LimitsRequest, Setting
+from services.api.verdicts import verdicts
+from services.shared.commands import Setting
 from services.shared.errors import StorageUnavailable
 from services.shared.events import Name, Text
-from services.shared.limits import parse as parse_limits
 
 router = APIRouter(tags=["overview"])
 without_token = APIRouter(tags=["overview"])
@@ -131,6 +133,7 @@ async def get_risk(desk: DeskParts, trader: Trader) -> RiskAnswer:
     missing: list[Missing] = [] if why is None else [why]
     recorded = Recorded()
     history = []
+    said = None
     try:
         async with desk.ledger.reading() as connection:
             recorded.run = await chosen_run(desk, connection, trader, None, status)
@@ -138,6 +141,7 @@ async def get_risk(desk: DeskParts, trader: Trader) -> RiskAnswer:
             if recorded.run is not None:
                 recorded.standing = await desk.results.standing(connection, recorded.run)
                 recorded.positions = await open_positions(connection, recorded.run.run_id)
+                said = await verdicts(connection, trader, recorded.run.run_id)
     except StorageUnavailable as error:
         missing.append(Missing(part="database", reason=str(error)))
     limits, why = await limits_in_use(desk, trader, recorded)
@@ -149,6 +153,7 @@ async def get_risk(desk: DeskParts, trader: Trader) -> RiskAnswer:
         halted=None if status is None else status.halted,
         reason=status.reason if status is not None else "",
         limits=limits,
+        verdicts=said,
         history=history,
         missing=tuple(missing),
     )
@@ -173,7 +178,13 @@ class LimitsChangeRequest(BaseModel):
     operation_id="limits",
     summary="Change limits",
     responses=documented(
-        CommandRefused, NobodyAnswered, BusAway, ForeignOrigin, RequestTooLarge, MediaTypeUnknown
+        CommandRefused,
+        NobodyAnswered,
+        BusAway,
+        ForeignOrigin,
+        ViewerMayNot,
+        RequestTooLarge,
+        MediaTypeUnknown,
     ),
 )
 async def put_risk(
@@ -181,10 +192,5 @@ async def put_risk(
 ) -> LimitsAnswer:
     """Tighten at any time; loosen only while flat and not deployed. The guard decides, and refuses with
     its reason."""
-    parse_limits(change.values)
-    request = LimitsRequest(values=change.values, by=change.by or "api", reason=change.reason)
-    reply = await desk.verbs.limits(trader, request)
-    desk.limits.forget(trader)
-    if reply.status == "rejected":
-        raise CommandRefused(reply.reason or "refused without a reason")
+    reply = await change_limits(desk, trader, change.values, by=change.by or "api", reason=change.reason)
     return LimitsAnswer(status="accepted", limits=reply.limits, reason=reply.reason)

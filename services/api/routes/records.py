@@ -24,14 +24,24 @@ async def get_alerts(
     trader: Trader,
     run_id: RunId = None,
     severity: Annotated[Literal["INFO", "WARNING", "CRITICAL"] | None, Query(examples=["CRITICAL"])] = None,
+    acknowledged: Annotated[
+        bool | None, Query(description="Only those that somebody has, or has not, acknowledged.")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> AlertsPage:
-    """Alerts of the trader, over all its runs unless one is named."""
+    """Alerts of the trader, over all its runs unless one is named, with who acknowledged each first."""
     async with desk.ledger.reading() as connection:
-        return await queries.alerts(
-            connection, trader, run_id=run_id, severity=severity, cursor=cursor, limit=limit
+        page = await queries.alerts(
+            connection,
+            trader,
+            run_id=run_id,
+            severity=severity,
+            acknowledged=acknowledged,
+            cursor=cursor,
+            limit=limit,
         )
+    return AlertsPage(alerts=desk.acknowledgements.shown(page.alerts), next=page.next)
 
 
 @router.get(

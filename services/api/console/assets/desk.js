@@ -148,7 +148,7 @@
     const now = Date.now();
     const away = last ? !socket?.connected || now - last > SILENT_AFTER : now - began > WITHOUT_SOCKET;
     if (away !== lost) setLost(away);
-    if (lost && (!socket || !last)) askForPage();
+    if (lost) askForSession();
   }
 
   function hook() {
@@ -156,6 +156,7 @@
     hooked = window.socket;
     hooked.onAny(() => { last = Date.now(); if (lost) look(); });
     hooked.on("desk", take);
+    hooked.on("disconnect", askForSession);
     const here = () => hooked.emit("desk_here");
     hooked.on("connect", here);
     if (hooked.connected) here();
@@ -188,16 +189,30 @@
     node.querySelector("[data-connection-text]").textContent = word;
   }
 
-  // A server that died while the page was loading leaves no socket to come back by.
-  async function askForPage() {
+  // A session that has ended takes the socket with it: nothing to wait for here. And a server that died while
+  // the page was loading leaves no socket to come back by.
+  async function askForSession() {
     if (asking) return;
     asking = true;
     try {
-      const answer = await fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(2000) });
-      if (answer.ok) return window.location.reload();
+      const answer = await fetch("/console/session", { cache: "no-store", signal: AbortSignal.timeout(2000) });
+      const { session } = await answer.json();
+      if (session === "ended") return logInAgain();
+      if (session === "holds" && lost && (!window.socket || !last)) return window.location.reload();
     } catch { /* still away */ } finally {
       setTimeout(() => { asking = false; }, 1000);
     }
+  }
+
+  // Logging out ends the session before its answer is here, and that answer must not be cut off.
+  const LEAVES_WITHIN = 5000;
+  let leaving = 0;
+  document.addEventListener("submit", () => { leaving = Date.now(); });
+
+  function logInAgain() {
+    if (Date.now() - leaving < LEAVES_WITHIN) return;
+    window.socket?.io.reconnection(false);
+    window.location.assign(`/login?said=ended&next=${encodeURIComponent(window.location.pathname)}`);
   }
 
   // --- light and dark ---
