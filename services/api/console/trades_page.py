@@ -275,7 +275,7 @@ _DENIED = (
     "Reading …</div></details>"
 )
 _DIALOG = (
-    '<dialog class="desk-story" data-story aria-labelledby="story-title"><div class="desk-story-head">'
+    '<dialog class="desk-trade-story" data-story aria-labelledby="story-title"><div class="desk-trade-story-head">'
     '<h2 id="story-title"></h2><button type="button" class="desk-plain" data-close>Close</button></div>'
     "<div data-story-body></div></dialog>"
 )
