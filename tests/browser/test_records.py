@@ -6,12 +6,14 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from services.shared.trades_file import COLUMNS
 from tests.browser.conftest import watched
+from tests.browser.test_accessibility import THEMES, look
 from tests.browser.visit import PATIENCE, Visit
 from tests.desk_process import DeskProcess, desk
 
@@ -213,3 +215,28 @@ def test_on_a_phone_the_table_scrolls_and_the_page_does_not(
             expect(dialog).to_contain_text("Worked out again")
             assert dialog.evaluate("node => node.scrollWidth <= node.clientWidth")
     context.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_stories_runs_comparisons_and_reports_have_no_serious_fault_and_no_faint_text(
+    context: BrowserContext, running: DeskProcess, theme: Literal["light", "dark"]
+) -> None:
+    runs = [run["run_id"] for run in running.get("/api/runs")["runs"]]
+    with watched(context, running) as visit:
+        visit.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        visit.log_in(f"/trades?run=all&sort=pnl&open={runs[1]}/5")
+        expect(visit.page.get_by_role("dialog")).to_contain_text("Worked out again")
+        assert look(visit) == []
+        visit.page.goto(
+            f"{visit.url}/trades"
+        )  # anew each time: axe itself asks for style sheets, which shows a bar
+        visit.page.get_by_text("Orders that were refused").click()
+        expect(visit.page.locator("[data-denied-rows]")).to_contain_text("was refused")
+        assert look(visit) == []
+        for path in (f"/runs?run={runs[0]}", f"/runs?run={runs[0]}&run={runs[1]}"):
+            visit.page.goto(visit.url + path)
+            visit.until_live()
+            assert look(visit) == []
+        visit.page.goto(f"{visit.url}/runs/report/{runs[0]}")
+        expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+        assert look(visit) == []
