@@ -23,6 +23,7 @@ from services.api.answers.runs import RunAnswer, RunRow, RunsPage
 from services.api.console.entrance import ASSETS_PATH
 from services.api.console.frame import Frame
 from services.api.console.story import denied_orders
+from services.api.console.tables import unavailable
 from services.api.console.wording import UNKNOWN, moment, money, number, percent, sign
 from services.api.desk import Desk
 from services.api.params import RunPath
@@ -65,7 +66,7 @@ async def _content(desk: Desk) -> None:
     try:
         panels = await _panels(desk, query)
     except StorageUnavailable as error:
-        panels = [f'<p role="alert">Not to be had now: {escape(str(error))}.</p>']
+        panels = [unavailable(error)]
     except InvalidInput:
         panels = [_not_there("such a page")]
     with ui.element("div").classes("desk-stack"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.api.answers.records import OrderRow, OrderStep, TradeRow
 from services.api.answers.story import FillRow, GainRow, Sizing, TradeStory, VerdictGiven
+from services.api.console.tables import table
 from services.api.console.wording import UNKNOWN, moment, money, number, span
 
 _NOTHING = '<p class="desk-minor">Nothing of it is recorded.</p>'
@@ -52,8 +53,8 @@ def denied_orders(orders: Sequence[OrderRow], run_id: str | None, *, more: bool)
             ]
         )
     note = f"The last {len(rows)} of" if more else "Those of"
-    table = _table("Refused orders", ("Order", "When (UTC)", "Instrument", "What", "Why"), rows, wide=4)
-    return f"<p>{note} {escape(run_id)}:</p>{table}"
+    shown = _table("Refused orders", ("Order", "When (UTC)", "Instrument", "What", "Why"), rows, wide=4)
+    return f"<p>{note} {escape(run_id)}:</p>{shown}"
 
 
 def _part(title: str, content: str) -> str:
@@ -224,24 +225,12 @@ def _fills(fills: Sequence[FillRow], currency: str) -> str:
 
 
 def _table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int = -1) -> str:
-    head = "".join(
-        f'<th scope="col"{" class=desk-number" if column.startswith("#") else ""}>{escape(column.lstrip("#"))}</th>'
-        for column in columns
-    )
+    """A table of texts; numbers where the head has `#`, and one column that may be of several lines."""
     classes = [
         "desk-number" if column.startswith("#") else "desk-wrap" if place == wide else ""
         for place, column in enumerate(columns)
     ]
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td class="{css}">{escape(text)}</td>' for text, css in zip(row, classes, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="desk-scroll" tabindex="0" role="region" aria-label="{escape(name, quote=True)}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return table(name, columns, [list(zip(row, classes, strict=True)) for row in rows], empty="None.")
 
 
 def _result(told: TradeStory) -> str:
