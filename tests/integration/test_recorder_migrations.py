@@ -63,6 +63,7 @@ async def test_trades_recorded_before_they_were_sorted_out_are_counted(database:
         before = await owner.fetch(everything)
         assert len(before) > 10 if sums == "trade_kinds" else 3
         assert sum(row["trades"] for row in before) == 12_003
+        await _without_verdicts(owner)
         await owner.execute(f"{_UNDO_PAGES} UPDATE alembic_version SET version_num = '0002'")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(everything)] == [dict(row) for row in before]
@@ -119,7 +120,7 @@ async def test_the_verdicts_of_runs_recorded_before_they_were_counted_are_counte
             ) AS given (n, state, detail)"""
         )
         await _without_verdicts(owner)
-        await owner.execute("UPDATE alembic_version SET version_num = $1", "0002")
+        await owner.execute("UPDATE alembic_version SET version_num = $1", "0003")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         totals = await owner.fetchrow("SELECT approved, denied, trades FROM run_totals")
         assert totals is not None
