@@ -115,8 +115,9 @@ async def trades(
     """A page of trades, and with `counted` how many there are. Where a value repeats, the run's clock, run and
     seq decide, so that every trade is on one page. Raises InvalidInput for a cursor of another order."""
     place = _read(wanted, sort, cursor)
-    matches, exact = await count(connection, wanted) if counted or wanted.dated else (None, False)
-    few = wanted.dated and exact and sort in _MEASURED
+    crossed = wanted.dated and sort in _MEASURED
+    matches, exact = await count(connection, wanted) if counted or crossed else (None, False)
+    few = crossed and exact
     rows = await _rows(connection, wanted, sort, order, place, limit, few=few)
     if place is not None and place.side == "before" and len(rows) <= limit:
         # The beginning is reached: show it as the first page is, and not the few rows before the place.

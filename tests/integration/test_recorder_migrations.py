@@ -49,7 +49,7 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
 _UNDO_PAGES = (
     "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl, trades_of_run_by_r,"
     " trades_of_trader_by_time, trades_of_trader_by_pnl, trades_of_trader_by_r, trades_by_number,"
-    " orders_by_trade, orders_denied;"
+    " orders_by_trade, orders_denied; CREATE INDEX trades_by_trader ON trades (trader, trade_time);"
 )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from services.api.answers.records import TradeRow
 from services.api.chart import chart
 from services.api.console.wording import milliseconds
+from services.api.trade_pages import TradeFilter, trades
 
 if TYPE_CHECKING:
     from services.api.ledger import Proxy, Record
@@ -30,16 +32,6 @@ RANGES = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelt
 _BARS = (
     "select time, bid_open::float8, bid_close::float8, bid_low::float8, bid_high::float8 from bars"
     " where instrument = $1 and run_id = $2"
-)
-# By trader and time, as an index has them: by run and seq, a few trades would be looked for in all of a run.
-_MARKERS = (
-    "select trade_time, equity::float8 as balance, pnl::float8 as pnl, seq from trades where trader = $1"
-    " and run_id = $2 and trade_time >= $3 and trade_time <= $4 order by trade_time desc, seq desc limit $5"
-)
-_TRADES_ON_BARS = (
-    "select side, entry_time, entry_price::float8 as entry_price, trade_time, exit_price::float8 as exit_price,"
-    " pnl::float8 as pnl from trades where trader = $1 and run_id = $2 and trade_time >= $3 and instrument = $4"
-    " order by trade_time desc, seq desc limit $5"
 )
 
 
@@ -61,12 +53,16 @@ async def equity_curve(
         (milliseconds(at), equity, drawdown)
         for at, equity, drawdown in zip(found.times, found.equities, found.drawdowns, strict=True)
     ]
-    rows: list[Record] = []
+    rows: list[TradeRow] = []
     if points:
-        rows = await connection.fetch(
-            _MARKERS, run.trader, run.run_id, found.times[0], found.times[-1], MOST_MARKERS
+        within = TradeFilter(
+            trader=run.trader,
+            run_id=run.run_id,
+            start=found.times[0],
+            end=found.times[-1] + timedelta.resolution,
         )
-    markers = [(milliseconds(row["trade_time"]), row["balance"], row["pnl"], row["seq"]) for row in rows]
+        rows = (await trades(connection, within, limit=MOST_MARKERS)).trades
+    markers = [(milliseconds(row.trade_time), float(row.equity), float(row.pnl), row.seq) for row in rows]
     return {"run": run.run_id, "points": points, "trades": markers[::-1], "complete": found.meta.complete}
 
 
@@ -98,25 +94,26 @@ async def price_curve(connection: Proxy, run: Run, end: datetime | None) -> dict
         end or _END,
         SHOWN_BARS,
     )
-    trades: list[Record] = []
+    traded: list[TradeRow] = []
     if rows:
-        trades = await connection.fetch(
-            _TRADES_ON_BARS, run.trader, run.run_id, rows[-1]["time"], instrument, SHOWN_BARS
+        since = TradeFilter(
+            trader=run.trader, run_id=run.run_id, instrument=instrument, start=rows[-1]["time"]
         )
+        traded = (await trades(connection, since, limit=SHOWN_BARS)).trades
     return {
         "run": run.run_id,
         "instrument": instrument,
         "bars": [_bar(row) for row in reversed(rows)],
         "trades": [
             {
-                "side": row["side"],
-                "entered": milliseconds(row["entry_time"]),
-                "entry": row["entry_price"],
-                "left": milliseconds(row["trade_time"]),
-                "exit": row["exit_price"],
-                "pnl": row["pnl"],
+                "side": row.side,
+                "entered": milliseconds(row.entry_time),
+                "entry": float(row.entry_price),
+                "left": milliseconds(row.trade_time),
+                "exit": float(row.exit_price),
+                "pnl": float(row.pnl),
             }
-            for row in reversed(trades)
+            for row in reversed(traded)
         ],
     }
 

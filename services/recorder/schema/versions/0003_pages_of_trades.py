@@ -48,6 +48,8 @@ _INDEXES = (
         for scope, column, tie in (("of_run", "run_id", "seq"), ("of_trader", "trader", "run_id, seq"))
         for name, key in (("time", "trade_time"), ("pnl", "pnl"), ("r", f"({R})"))
     ),
+    # By time over all kinds it would look cheap, and read every trade of the others on the way.
+    "DROP INDEX trades_by_trader",
     "CREATE INDEX trades_by_number ON trades (run_id, trade)",
     # A trade's orders: those that say which trade they belong to.
     (
