@@ -46,11 +46,25 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
         await connection.close()
 
 
-_UNDO_PAGES = (
-    "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl, trades_of_run_by_r,"
-    " trades_of_trader_by_time, trades_of_trader_by_pnl, trades_of_trader_by_r, trades_by_number,"
-    " orders_by_trade, orders_denied; CREATE INDEX trades_by_trader ON trades (trader, trade_time);"
-)
+_UNDO = {
+    "0004": "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
+    " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied",
+    "0003": "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl,"
+    " trades_of_run_by_r, trades_of_trader_by_time, trades_of_trader_by_pnl, trades_of_trader_by_r, trades_by_number,"
+    " orders_by_trade, orders_denied; CREATE INDEX trades_by_trader ON trades (trader, trade_time)",
+    "0002": "ALTER TABLE run_totals DROP COLUMN longest_win_streak, DROP COLUMN longest_loss_streak",
+}
+
+
+async def _back_to(owner: asyncpg.Connection[asyncpg.Record], revision: str) -> None:
+    """The tables as they were at `revision`."""
+    for later in sorted((name for name in _UNDO if name > revision), reverse=True):
+        await owner.execute(_UNDO[later])
+    await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
+
+
+def test_every_migration_after_the_first_can_be_undone_here() -> None:
+    assert [f"{number:04}" for number in range(2, int(newest()) + 1)] == sorted(_UNDO)
 
 
 @pytest.mark.parametrize("sums", ["trade_kinds", "trade_months"])
@@ -63,8 +77,7 @@ async def test_trades_recorded_before_they_were_sorted_out_are_counted(database:
         before = await owner.fetch(everything)
         assert len(before) > 10 if sums == "trade_kinds" else 3
         assert sum(row["trades"] for row in before) == 12_003
-        await _without_verdicts(owner)
-        await owner.execute(f"{_UNDO_PAGES} UPDATE alembic_version SET version_num = '0002'")
+        await _back_to(owner, "0002")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(everything)] == [dict(row) for row in before]
     finally:
@@ -84,23 +97,11 @@ async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_ar
             (10, 10),
             (0, 9),
         ]
-        await _without_verdicts(owner)
-        await owner.execute(
-            f"{_UNDO_PAGES} ALTER TABLE run_totals DROP COLUMN longest_win_streak,"
-            " DROP COLUMN longest_loss_streak; UPDATE alembic_version SET version_num = '0001'"
-        )
+        await _back_to(owner, "0001")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(totals)] == [dict(row) for row in before]
     finally:
         await owner.close()
-
-
-async def _without_verdicts(owner: asyncpg.Connection) -> None:
-    """The tables as they were before revision 0004."""
-    await owner.execute(
-        "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
-        " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied"
-    )
 
 
 async def test_the_verdicts_of_runs_recorded_before_they_were_counted_are_counted_from_their_orders(
@@ -119,8 +120,7 @@ async def test_the_verdicts_of_runs_recorded_before_they_were_counted_are_counte
                  '{"reasons": [{"code": "spread", "text": "last"}, {"code": "positions", "text": "1"}]}')
             ) AS given (n, state, detail)"""
         )
-        await _without_verdicts(owner)
-        await owner.execute("UPDATE alembic_version SET version_num = $1", "0003")
+        await _back_to(owner, "0003")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         totals = await owner.fetchrow("SELECT approved, denied, trades FROM run_totals")
         assert totals is not None

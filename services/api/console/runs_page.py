@@ -206,7 +206,7 @@ def run_panels(seen: Seen) -> list[str]:
 
 def _run_head(run: RunRow) -> str:
     trades = f"/trades?{urlencode({'run': run.run_id})}"
-    export = f"/console/data/export?{urlencode({'format': 'csv', 'run_id': run.run_id})}"
+    export = f"/api/export?{urlencode({'format': 'csv', 'run_id': run.run_id})}"
     going = " It is under way: figures are as of now." if run.phase in _UNDER_WAY else ""
     return (
         f"<h2>Run {escape(run.run_id)}</h2><p>Deployed {moment(run.recorded_started)} by"

@@ -83,7 +83,7 @@ def _facts(told: TradeStory) -> str:
         ("Balance after", f"{money(trade.equity)} {told.currency}"),
     )
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f'<dl class="desk-story-facts">{rows}</dl>'
+    return f'<dl class="desk-trade-story-facts">{rows}</dl>'
 
 
 def streak(trade: TradeRow) -> str:

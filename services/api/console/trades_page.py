@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from html import escape
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query
-from fastapi.responses import StreamingResponse
 from nicegui import ui
 
 from services.api import queries, run_records
@@ -26,18 +25,15 @@ from services.api.dashboard import chosen_run, status_or_none
 from services.api.desk import Desk
 from services.api.params import (
     Cursor,
-    From,
     Instrument,
     Order,
     Outcome,
     RunPath,
     Sort,
     Strategy,
-    To,
     TradePath,
 )
 from services.api.problems import NothingThere
-from services.api.routes.trades import download
 from services.api.trade_pages import Choices, TradeFilter, choices, of_run, trades
 from services.api.trade_story import read_story
 from services.shared.errors import StorageUnavailable
@@ -71,27 +67,6 @@ def add(application: FastAPI, frame: Frame, desk: Desk) -> None:
     frame.add("/trades", "Trades", lambda: _content(desk))
     _add_table(application, desk)
     _add_stories(application, desk)
-
-    @application.get("/console/data/export")
-    async def export(
-        run_id: _RunChoice = None,
-        every: Annotated[bool, Query(alias="all")] = False,
-        form: Annotated[Literal["csv", "parquet"], Query(alias="format")] = "csv",
-        strategy: Strategy = None,
-        instrument: Instrument = None,
-        outcome: Outcome = None,
-        start: From = None,
-        end: To = None,
-    ) -> StreamingResponse:
-        wanted = TradeFilter(
-            trader=desk.trader,
-            strategy=strategy,
-            instrument=instrument,
-            outcome=outcome,
-            start=start,
-            end=end,
-        )
-        return await download(desk, wanted, None if every else run_id, every=every, form=form, wait=5)
 
 
 def _add_table(application: FastAPI, desk: Desk) -> None:
@@ -283,8 +258,8 @@ def _head(sort: str, name: str, *, numbers: bool) -> str:
 
 _TABLE = (
     '<div class="desk-table-head"><p data-count role="status" aria-live="polite">Reading …</p><p class="desk-exports">'
-    'Export what is filtered: <a data-export="csv" href="/console/data/export?format=csv" download>CSV</a>'
-    ' <a data-export="parquet" href="/console/data/export?format=parquet" download>Parquet</a></p></div>'
+    'Export what is filtered: <a data-export="csv" href="/api/export?format=csv" download>CSV</a>'
+    ' <a data-export="parquet" href="/api/export?format=parquet" download>Parquet</a></p></div>'
     '<div class="desk-scroll" tabindex="0" role="region" aria-label="Closed trades"><table class="desk-rows">'
     "<thead><tr>"
     + "".join(_head(sort, name, numbers=numbers) for sort, name, numbers in COLUMNS)
@@ -300,7 +275,7 @@ _DENIED = (
     "Reading …</div></details>"
 )
 _DIALOG = (
-    '<dialog class="desk-story" data-story aria-labelledby="story-title"><div class="desk-story-head">'
+    '<dialog class="desk-trade-story" data-story aria-labelledby="story-title"><div class="desk-trade-story-head">'
     '<h2 id="story-title"></h2><button type="button" class="desk-plain" data-close>Close</button></div>'
     "<div data-story-body></div></dialog>"
 )

@@ -91,7 +91,7 @@
     const pages = { first: found.previous || address().has("cursor"), previous: found.previous, next: found.next, last: found.last };
     for (const [name, there] of Object.entries(pages)) one(`[data-page=${name}]`).disabled = !there;
     for (const link of all("[data-export]"))
-      link.href = `/console/data/export?format=${link.dataset.export}&${found.export}`;
+      link.href = `/api/export?format=${link.dataset.export}&${found.export}`;
     one("[data-rows]").closest(".desk-scroll").scrollTop = 0;
     if (moved && one("[data-denied]").open) readDenied();
   }
