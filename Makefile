@@ -52,6 +52,7 @@ docs: install ## write the tables and schemas of the docs from the code
 
 pictures: install ## take the pictures of the docs from the real thing
 	$(BIN)/python docs/pictures/make.py
+	$(BIN)/python docs/pictures/console.py
 
 lock: install ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \

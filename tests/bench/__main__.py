@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import dashboard_bench, engine_bench, fsync_bench, halt_bench, recorder_bench
+from tests.bench import console_bench, dashboard_bench, engine_bench, fsync_bench, halt_bench, recorder_bench
 
 _OUT = Path("bench.json")
 BENCHES: dict[str, Callable[[], dict[str, float]]] = {
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[], dict[str, float]]] = {
     "halt": halt_bench.run,
     "dashboard": dashboard_bench.dashboard_bench,
     "fsync": fsync_bench.run,
+    "console": console_bench.console_bench,
 }
 FIGURES: dict[str, tuple[str, str]] = {
     "engine_vs_backtesting": ("at least 1, aim 3", "bars/s of the backtest loop over backtesting.py's"),
@@ -34,6 +35,10 @@ FIGURES: dict[str, tuple[str, str]] = {
     "dashboard_1m_vs_10k": ("at most 1.3", "/api/dashboard at 1,000,000 trades over 10,000"),
     "dashboard_vs_csv": ("below 1", "/api/dashboard over reading a CSV of 1,000,000 trades with pandas"),
     "fsync_cost": ("", "an awaited publish that is on disk, over one that is not"),
+    "console_usable_s": ("below 2", "seconds to a usable console at 1,000,000 trades, nothing cached"),
+    "health_p99_5_consoles": ("at most 3", "/api/health with five open consoles over none, p99"),
+    "console_heap_growth": ("about 1", "the page's memory after an hour of updates over the first tenth's"),
+    "console_server_growth": ("about 1", "the API's memory over the same"),
 }
 
 

@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Literal
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import watched
+from tests.browser.test_accessibility import look
 from tests.browser.visit import PATIENCE, Visit
 from tests.desk_process import DeskProcess, desk
 
@@ -201,3 +203,23 @@ def test_the_login_can_be_filled_in_by_keyboard(visit: Visit) -> None:
     visit.page.keyboard.press("Enter")
     visit.until_live()
     expect(visit.page.locator(".desk-who")).to_have_text("Carla")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_login_after_a_mistake_and_a_viewers_page_are_legible(
+    browser: Browser, running: DeskProcess, scheme: Literal["light", "dark"]
+) -> None:
+    info = running.info()
+    context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    visit = Visit(page, info["api_url"], info["token"], running)
+    page.goto(visit.url + "/login?said=ended&next=/risk")
+    expect(page.get_by_role("status")).to_be_visible()
+    assert look(visit) == []
+    _log_in(page, "not-the-token-of-this-desk")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert look(visit) == []
+    _log_in(page, _viewer_token(running), "Bert")
+    visit.until_live()
+    assert look(visit) == []
+    context.close()

@@ -101,7 +101,7 @@ def test_every_event_type_is_kept_by_exactly_one_stream() -> None:
 
 def test_the_routes_of_the_design_are_all_there() -> None:
     asked = {
-        "POST": "deploy pause resume stop halt reset signals",
+        "POST": "deploy pause resume stop halt reset signals alerts/{alert_id}/acknowledge alerts/test",
         "GET": "health status dashboard trades chart-data metrics alerts risk orders positions"
         " commands/{command_id} export events runs trades/{run_id}/{trade} runs/{run_id} runs/{run_id}/report",
         "PUT": "risk",

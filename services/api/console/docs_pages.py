@@ -15,8 +15,8 @@ from services.api.console.frame import Frame
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Start", ("index", "first-run", "daily-use", "console")),
     ("When something is wrong", ("emergency", "troubleshooting", "stopping")),
-    ("Trade", ("strategies", "backtest", "price-files", "limits", "reading-the-numbers")),
-    ("Run it", ("operations", "reference/metrics")),
+    ("Trade", ("strategies", "backtest", "price-files", "limits", "reading-the-numbers", "trades-and-runs")),
+    ("Run it", ("operations", "people", "reference/metrics")),
     ("Programs", ("api", "nats", "reference/errors")),
 )
 """The pages by what they are for; the decisions are listed by themselves."""
