@@ -94,7 +94,7 @@ def seen(request: pytest.FixtureRequest, context: BrowserContext, running: DeskP
         yield visit
 
 
-@pytest.mark.parametrize("path", [path for path, _ in PAGES])
+@pytest.mark.parametrize("path", [*(path for path, _ in PAGES), "/docs", "/docs/emergency", "/docs/limits"])
 def test_a_page_has_no_serious_fault_and_no_faint_text(seen: Visit, path: str) -> None:
     seen.page.goto(seen.url + path)
     seen.until_live()
@@ -112,7 +112,15 @@ def _stop(visit: Visit) -> None:
     expect(visit.button("Stop now")).to_be_visible(timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("opened", [_deploy, _stop])
+def _change_limit(visit: Visit) -> None:
+    visit.page.goto(visit.url + "/risk")
+    visit.until_live()
+    visit.page.get_by_role("button", name="Change Drawdown", exact=True).click()
+    visit.page.get_by_role("dialog").get_by_label("New value").fill("5000")
+    expect(visit.page.get_by_role("dialog")).to_contain_text("Looser")
+
+
+@pytest.mark.parametrize("opened", [_deploy, _stop, _change_limit])
 def test_a_dialog_has_no_serious_fault_and_no_faint_text(
     seen: Visit, opened: Callable[[Visit], None]
 ) -> None:

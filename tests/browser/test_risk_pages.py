@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from tests.browser.conftest import watched
+from tests.browser.test_accessibility import look
 from tests.browser.visit import PATIENCE, Visit
 from tests.desk_process import DeskProcess, desk
 from tests.mail_server import SECRET, MailServer
@@ -107,7 +109,9 @@ def test_a_halt_tells_its_story_and_is_reset_with_a_reason(visit: Visit) -> None
     story = visit.page.locator(".desk-story > li").first
     expect(story).to_contain_text("prices look wrong", timeout=PATIENCE)
     expect(story).to_contain_text("Flat and latched at")
-    expect(story).to_contain_text(re.compile(r"Reset .* by console: read the trades\."), timeout=PATIENCE)
+    expect(story).to_contain_text(
+        re.compile(r"Reset .* by operator \(console\): read the trades\."), timeout=PATIENCE
+    )
     expect(visit.button("Reset …")).to_have_count(0, timeout=PATIENCE)
     assert visit.status()["phase"] == "STOPPED"
 
@@ -130,7 +134,9 @@ def test_an_alert_is_acknowledged_for_everybody(context: BrowserContext, visit: 
     newest.get_by_role("button", name=re.compile("^Acknowledge")).press("Enter")
     for seen in (visit.page.locator(f'[data-alert="{alert}"]'), theirs):
         expect(seen).to_have_attribute("data-open", "false", timeout=PATIENCE)
-        expect(seen).to_contain_text(re.compile(r"✓ console, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"))
+        expect(seen).to_contain_text(
+            re.compile(r"✓ operator \(console\), \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
+        )
     other.get_by_role("checkbox", name="Only unacknowledged").click()
     expect(theirs).to_have_count(0)
     every = visit.page.get_by_role("button", name=re.compile(r"^Acknowledge all \d+ shown"))
@@ -256,3 +262,76 @@ def test_the_pictures_folder_gives_out_pictures_only(visit: Visit, tmp_path: Pat
     for name, status in (("backtest.png", 200), ("make.py", 404), ("..%2Findex.md", 404)):
         answer = visit.page.request.get(f"{visit.url}/docs/pictures/{name}")
         assert answer.status == status, name
+
+
+def test_a_viewer_reads_everything_and_what_they_send_changes_nothing(browser: Browser, visit: Visit) -> None:
+    _stopped(visit)
+    visit.desk.cli("halt", "--reason", "for a viewer")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(visit.url)
+    page.get_by_label("Token").fill(visit.desk.cli("token", "--viewer").stdout.strip())
+    page.get_by_role("button", name="Log in").click()
+    Visit(page, visit.url, visit.token, visit.desk).until_live()
+    page.goto(visit.url + "/alerts")
+    alert = page.locator("[data-alert]", has_text="for a viewer").first
+    expect(alert).to_contain_text("not acknowledged", timeout=PATIENCE)
+    sends = "([what, to]) => window.emitEvent('desk_do', { do: what, to })"
+    page.evaluate(sends, ["acknowledge", alert.get_attribute("data-alert")])
+    page.evaluate(sends, ["acknowledge-all", ""])
+    page.get_by_role("checkbox", name="Only unacknowledged").click()  # answered after what was sent before
+    expect(alert).to_contain_text("not acknowledged")
+    for path, names in (
+        ("/alerts", ["Acknowledge", "Test every channel"]),
+        ("/risk", ["Change", "Reset …"]),
+        ("/settings", ["Deploy with these …", "Log out everywhere", "Test every channel"]),
+    ):
+        page.goto(visit.url + path)
+        expect(page.locator("[data-connection]")).to_have_attribute(
+            "data-connection", "live", timeout=PATIENCE
+        )
+        for name in names:
+            expect(page.get_by_role("button", name=name)).to_have_count(0)
+    page.goto(visit.url + "/risk")
+    expect(page.locator("[data-connection]")).to_have_attribute("data-connection", "live", timeout=PATIENCE)
+    for what, to in (("limit", "drawdown"), ("reset", "")):
+        page.evaluate(sends, [what, to])
+    expect(page.get_by_role("heading", name="Halted", exact=True)).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    context.close()
+    with visit.api() as api:
+        assert api.get("/api/alerts", params={"acknowledged": "true"}).json()["alerts"] == [
+            found
+            for found in api.get("/api/alerts").json()["alerts"]
+            if found["acknowledged_by"] == "operator (console)"
+        ]
+    _stopped(visit)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_halted_desk_has_no_serious_fault_and_no_faint_text(visit: Visit, theme: Any) -> None:
+    _stopped(visit)
+    visit.deploy()
+    visit.desk.cli("halt", "--reason", "to look at it")
+    visit.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    visit.log_in("/alerts")
+    expect(visit.page.locator("[data-alert]").first).to_be_visible()
+    assert look(visit) == []
+    visit.page.goto(visit.url + "/risk")
+    visit.until_live()
+    visit.button("Reset …").click(timeout=PATIENCE)
+    expect(visit.page.get_by_role("dialog", name="Reset the halt")).to_be_visible()
+    assert look(visit) == []
+    visit.button("Stay halted").click()
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+    assert look(visit) == []
+    _stopped(visit)
+
+
+def test_the_sessions_are_listed_and_all_ended_at_once(browser: Browser, visit: Visit) -> None:
+    visit.log_in("/settings")
+    sessions = visit.page.get_by_role("region", name="Sessions", exact=True)
+    expect(sessions).to_contain_text("operator (this one)")
+    visit.button("Log out everywhere").click()
+    expect(visit.page.get_by_label("Token")).to_be_visible(timeout=PATIENCE)
+    expect(visit.page.get_by_text("Every session has been ended")).to_be_visible()

@@ -13,7 +13,7 @@ from services.api.console.documentation import ROOT, address, names, page, pictu
 from services.api.console.frame import Frame
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Start", ("index", "first-run", "daily-use", "console")),
+    ("Start", ("index", "first-run", "daily-use", "console", "trades-and-runs", "people")),
     ("When something is wrong", ("emergency", "troubleshooting", "stopping")),
     ("Trade", ("strategies", "backtest", "price-files", "limits", "reading-the-numbers", "trades-and-runs")),
     ("Run it", ("operations", "people", "reference/metrics")),

@@ -42,7 +42,7 @@ def build(desk: Desk, feed: Feed, sessions: Sessions, channels: int) -> FastAPI:
     runs_page.add(application, frame, desk)
     risk_page.add(frame, desk, feed)
     alerts_page.add(frame, desk, feed)
-    settings_page.add(frame, desk)
+    settings_page.add(frame, desk, sessions)
     docs_pages.add(application, frame)
     ui.add_head_html(_HEAD, shared=True)
     core.app.config.socket_io_js_transports = ["websocket"]

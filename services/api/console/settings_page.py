@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+from datetime import UTC, datetime
 from html import escape
 
 from nicegui import ui
@@ -16,10 +17,10 @@ from services.api.console.channel_trial import ChannelTrials
 from services.api.console.deploy_dialog import DeployDialog
 from services.api.console.entrance import PERSON
 from services.api.console.frame import Frame
-from services.api.console.sessions import Person
+from services.api.console.sessions import Person, Sessions
 from services.api.console.strategy_form import strategy_forms
 from services.api.console.tables import Cell, plain, table
-from services.api.console.wording import UNKNOWN
+from services.api.console.wording import UNKNOWN, moment
 from services.api.dashboard import status_or_none
 from services.api.desk import Desk
 from services.api.status import pulses
@@ -38,7 +39,7 @@ _VERSIONS = (
 )
 
 
-def add(frame: Frame, desk: Desk) -> None:
+def add(frame: Frame, desk: Desk, sessions: Sessions) -> None:
     """The page at `/settings`."""
 
     async def content() -> None:
@@ -50,6 +51,7 @@ def add(frame: Frame, desk: Desk) -> None:
         _panel(_instruments(status), "Instruments")
         with _section("Alert channels"):
             ChannelTrials(desk, person)
+        _panel(_sessions(sessions, person), "Sessions")
         _panel(await _versions(desk), "Versions")
 
     frame.add("/settings", "Settings", content)
@@ -163,6 +165,28 @@ def _instruments(status: StatusAnswer | None) -> str:
         + table("Table of instruments", columns, rows, empty="None.")
         + '<p class="desk-minor">Any pair of two ISO 4217 currencies can be traded where there are prices for it.'
         " FX trades from Sunday to Friday, 17:00 New York.</p>"
+    )
+
+
+def _sessions(sessions: Sessions, person: Person) -> str:
+    rows = [
+        plain(
+            session.label + (" (this one)" if session.key == person.session else ""),
+            session.role,
+            session.agent or UNKNOWN,
+            moment(datetime.fromtimestamp(session.created, UTC)),
+            moment(datetime.fromtimestamp(session.seen, UTC)),
+        )
+        for session in sessions.everybody()
+    ]
+    columns = ("Who", "Role", "Browser", "Since (UTC)", "Last seen (UTC)")
+    shown = "<h2>Who is logged in</h2>" + table("Table of sessions", columns, rows, empty="Nobody.")
+    if not person.may_act:
+        return shown
+    return (
+        f'{shown}<form method="post" action="/logout/everywhere">'
+        '<button type="submit" class="desk-act-button">Log out everywhere</button>'
+        ' <span class="desk-minor">Ends every session in every browser, this one too.</span></form>'
     )
 
 

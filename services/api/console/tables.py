@@ -1,40 +1,19 @@
-"""Tables as HTML, and pages that are read when they are opened: what the console's lists are made of."""
+"""Tables as HTML: what the console's lists are made of. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-from nicegui import ui
-
-from services.api.desk import Desk
 from services.shared.errors import StorageUnavailable
 
 Cell = tuple[str, str]
 """A cell's text and its class."""
 
 
-def reading(desk: Desk, read: Callable[[Desk], Awaitable[str]]) -> Callable[[], Awaitable[None]]:
-    """A page's content that `read` makes; says so where the database is away."""
-
-    async def content() -> None:
-        try:
-            html = await read(desk)
-        except StorageUnavailable as error:
-            html = unavailable(error)
-        panel(html)
-
-    return content
-
-
 def unavailable(error: StorageUnavailable) -> str:
     """What stands where something could not be read."""
     return f'<p role="alert">Not to be had now: {escape(str(error))}.</p>'
-
-
-def panel(html: str) -> ui.html:
-    """A panel with this in it."""
-    return ui.html(html, sanitize=False, tag="section").classes("desk-panel")
 
 
 def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: str) -> str:
