@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import asyncpg
+import hypothesis
 import pytest
 
 from services.launcher.nats_server import NatsServer
@@ -37,6 +38,10 @@ CI = os.environ.get("CI") == "true"
 TEMPLATE = "desk_template"
 
 T = TypeVar("T")
+
+# No timing in a test: a machine with other work would miss the 200 ms that hypothesis allows an example.
+hypothesis.settings.register_profile("desk", deadline=None)
+hypothesis.settings.load_profile("desk")
 
 
 def lacking(reason: str) -> NoReturn:

@@ -19,6 +19,7 @@ from services.api.problems import (
     MediaTypeUnknown,
     NothingThere,
     RequestTooLarge,
+    ViewerMayNot,
     documented,
 )
 from services.shared.events import Text
@@ -41,7 +42,7 @@ class Acknowledgement(BaseModel):
     operation_id="acknowledge",
     summary="Acknowledge an alert",
     responses=documented(
-        NothingThere, BusAway, DatabaseAway, ForeignOrigin, RequestTooLarge, MediaTypeUnknown
+        NothingThere, BusAway, DatabaseAway, ForeignOrigin, ViewerMayNot, RequestTooLarge, MediaTypeUnknown
     ),
 )
 async def acknowledge(
@@ -61,7 +62,7 @@ async def acknowledge(
     "/alerts/test",
     operation_id="try_channels",
     summary="Try the alert channels",
-    responses=documented(CommandRefused, ForeignOrigin, RequestTooLarge, MediaTypeUnknown),
+    responses=documented(CommandRefused, ForeignOrigin, ViewerMayNot, RequestTooLarge, MediaTypeUnknown),
 )
 async def try_channels(desk: DeskParts) -> TrialAnswer:
     """Send a trial alert through every channel in the desk's file, and say which took it. 409 where there is
