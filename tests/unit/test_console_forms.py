@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from services.api.console.deploy_checks import clock_check
 from services.api.console.deploy_dialog import summary
 from services.api.console.strategy_form import FILE, strategy_forms
 from services.api.console.wording import UNKNOWN, money, number, percent, span, tile_help, tile_texts
-from services.shared.commands import Deploy
+from services.api.watch import Pulse
+from services.shared.commands import Deploy, Heartbeat
 from services.shared.errors import InvalidInput
 from services.trader.strategies.base import make
 from services.trader.strategies.catalogue import BUILT_IN
@@ -92,3 +94,22 @@ def test_moments_count_as_browsers_do() -> None:
     from services.api.console.wording import milliseconds
 
     assert milliseconds(datetime(2017, 4, 19, 9, tzinfo=UTC)) == 1492592400000
+
+
+@pytest.mark.parametrize(
+    ("ahead", "age", "level"),
+    [(0.0, 0.4, "green"), (-1.0, 0.9, "green"), (30.0, 0.1, "amber"), (-3.0, 0.2, "amber")],
+)
+def test_a_clock_that_is_off_is_told_and_a_late_word_is_no_clock(
+    ahead: float, age: float, level: str
+) -> None:
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+
+    def pulse(service: str, off: float, heard: float) -> Pulse:
+        said = now - timedelta(seconds=heard) + timedelta(seconds=off)
+        return Pulse(Heartbeat(service=service, instance="1", version="1", time=said, state="ready"), heard)
+
+    found = clock_check([pulse("risk", 0, 0.3), pulse("trader", ahead, age), pulse("recorder", 900, 60)], now)
+    assert found.level == level
+    assert ("trader" in found.text) is (level == "amber")
+    assert clock_check([], now).level == "open"

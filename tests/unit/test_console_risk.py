@@ -93,6 +93,11 @@ def test_the_use_of_a_limit_is_a_word_as_well_as_a_colour(share: float | None, f
     assert bool(use_texts(row)) == (share is not None)
 
 
+@pytest.mark.parametrize(("share", "found"), [(50.0, "half"), (99.0, "half"), (100.0, "full")])
+def test_a_limit_that_only_denies_alarms_nobody_by_being_used_up(share: float, found: str) -> None:
+    assert level(_row(share, name="positions", action="deny")) == found
+
+
 def test_a_bar_tells_its_value_to_who_cannot_see_it() -> None:
     html = bar(_row(82.0))
     assert 'role="meter"' in html

@@ -5,15 +5,16 @@ A look before the question: trader and guard decide for themselves when they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from services.api.answers.state import StatusAnswer
 from services.api.console.wording import money
 from services.api.desk import Desk
-from services.api.watch import LATE_AFTER
+from services.api.watch import LATE_AFTER, Pulse
 from services.shared import instruments
 from services.shared.commands import Deploy
 from services.shared.errors import InvalidInput, StorageUnavailable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Level: TypeAlias = Literal["red", "amber", "green", "open"]
 _ATR_BARS = 200
+_CLOCK_OFF = 2.0
+"""Seconds; a heartbeat may be on its way for a moment."""
 _STOP_ATR = Decimal(2)
 _RANGE = """
 select avg(high - low)::float8 as average, count(*) as bars from (
@@ -49,7 +52,9 @@ async def deploy_checks(
         *_limits(command, limits),
         await _size(desk, command),
         _channel(channels),
+        clock_check(desk.watch.pulses(), datetime.now(UTC)),
         Check("green", "Paper replays recorded prices: its market is open at any time"),
+        Check("green", "Paper needs no broker's token: none can end before the run does"),
     ]
 
 
@@ -79,6 +84,21 @@ def _services(desk: Desk) -> Iterator[Check]:
         yield Check("green", "Trader, guard and recorder answer")
     if desk.ledger.problem is not None:
         yield Check("amber", f"Figures will be missing: {desk.ledger.problem}")
+
+
+def clock_check(pulses: Sequence[Pulse], now: datetime) -> Check:
+    """Whether the services' clocks agree with this one's: what is stale, and when a run ends, go by them."""
+    off = {
+        pulse.beat.service: (pulse.beat.time - now).total_seconds() + pulse.age
+        for pulse in pulses
+        if pulse.age <= LATE_AFTER
+    }
+    worst = max(off, key=lambda service: abs(off[service]), default=None)
+    if worst is None:
+        return Check("open", "The clocks: no service has been heard yet")
+    if abs(off[worst]) > _CLOCK_OFF:
+        return Check("amber", f"The clock of {worst} is {off[worst]:+.0f} s off: set the machine's time")
+    return Check("green", "The services' clocks agree")
 
 
 def _limits(command: Deploy, limits: Limits | None) -> Iterator[Check]:

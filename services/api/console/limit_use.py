@@ -8,13 +8,14 @@ from typing import Literal, TypeAlias
 from services.api.answers.state import LimitRow
 from services.api.console.wording import UNKNOWN, number
 
-Level: TypeAlias = Literal["low", "half", "near", "reached", "unknown"]
+Level: TypeAlias = Literal["low", "half", "near", "reached", "full", "unknown"]
 _HALF, _NEAR, _FULL = 50, 80, 100
 _WORDS: dict[Level, str] = {
     "low": "low",
     "half": "over half",
     "near": "near",
     "reached": "reached",
+    "full": "all in use",
     "unknown": "",
 }
 _SPELT = {"drawdown_percent": "Drawdown, percent", "equity_difference_seconds": "Equity difference, seconds"}
@@ -26,10 +27,12 @@ def title(name: str) -> str:
 
 
 def level(row: LimitRow) -> Level:
-    """How near the limit is."""
+    """How near the limit is. One that only denies orders may well be used up: the next order is denied."""
     share = row.used_percent
     if share is None:
         return "unknown"
+    if row.action == "deny" and share >= _NEAR:
+        return "full" if share >= _FULL else "half"
     if share >= _FULL:
         return "reached"
     return "near" if share >= _NEAR else "half" if share >= _HALF else "low"
