@@ -62,10 +62,16 @@ TOO_FAINT = """() => {
 }"""
 
 
-AT_REST = """() => Promise.all(document.getAnimations()
-  .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
-  .map((moving) => moving.finished.catch(() => null)))"""
-"""A dialog fades in, and is fainter meanwhile."""
+AT_REST = """async () => {
+  for (let round = 0; round < 50; round += 1) {
+    await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+    const moving = document.getAnimations().filter((each) =>
+      each.playState === "running" && each.effect.getComputedTiming().iterations !== Infinity);
+    if (!moving.length) return;
+    await Promise.all(moving.map((each) => each.finished.catch(() => null)));
+  }
+}"""
+"""A dialog fades in, then its label moves: each is fainter meanwhile, and one begins as another ends."""
 
 
 def look(visit: Visit) -> list[str]:
