@@ -6,7 +6,6 @@ here: they are stored by themselves, with who gave them.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from datetime import UTC, datetime
 
@@ -14,7 +13,6 @@ import structlog
 
 from services.api.line import Line
 from services.shared import subjects
-from services.shared.errors import BusError
 from services.shared.events import TYPE_OF, ActionTaken, AlertRaised
 from services.shared.outbox import Outbox
 from services.shared.wire import encode, event_id
@@ -75,12 +73,6 @@ class Journal:
 
     async def run(self) -> None:
         """Send what was written, once NATS is there, for ever."""
-        while True:
-            try:
-                bus = self._line.bus
-                break
-            except BusError:
-                await asyncio.sleep(0.2)
-        self._outbox = Outbox(bus)
+        self._outbox = Outbox(await self._line.opened())
         self._hand_over()
         await self._outbox.run()

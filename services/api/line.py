@@ -118,6 +118,7 @@ class Line:
         self._ears: list[tuple[str, Ear]] = [(subject, self._hear) for subject in EVENT_SUBJECTS]
         self.outcomes = Outcomes()
         self._news = asyncio.Event()
+        self._open: asyncio.Event = asyncio.Event()
         self.closing = False
 
     def listen(self, subject: str, ear: Ear) -> None:
@@ -134,6 +135,13 @@ class Line:
         """The connection; raises BusError at once when it is down, so that nobody waits for a timeout."""
         if self._bus is None or not self._bus.connected:
             raise BusError("NATS is not connected")
+        return self._bus
+
+    async def opened(self) -> Bus:
+        """The connection, once there has been one and everybody who listens does; it may be down again."""
+        await self._open.wait()
+        if self._bus is None:
+            raise BusError("NATS is not connected any more")
         return self._bus
 
     @property
@@ -157,6 +165,7 @@ class Line:
                 await asyncio.sleep(0.5)
         for subject, ear in self._ears:
             await self._bus.subscribe(subject, ear)
+        self._open.set()
         await asyncio.get_running_loop().create_future()
 
     def end_streams(self) -> None:

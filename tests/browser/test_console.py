@@ -203,3 +203,35 @@ def test_two_tabs_see_the_same_stop(context: BrowserContext, visit: Visit) -> No
     # Graceful: at once when it is flat, otherwise when the open trade ends.
     for stop in (progress, visit.page.locator("[data-stop]")):
         expect(stop).to_have_attribute("data-is", "done", timeout=120_000)
+
+
+def _tab_to(visit: Visit, name: str) -> None:
+    """Press Tab until the button of that name has the focus."""
+    for _ in range(60):
+        if visit.page.evaluate("document.activeElement.textContent.trim()") == name:
+            return
+        visit.page.keyboard.press("Tab")
+    raise AssertionError(f"{name} cannot be reached with the keyboard")
+
+
+def test_a_run_is_deployed_and_stopped_with_the_keyboard_alone(visit: Visit) -> None:
+    with visit.api() as api:
+        api.post("/api/stop", params={"wait": 30})
+    visit.page.goto(visit.url)
+    expect(visit.page.get_by_label("Token")).to_be_focused()
+    visit.page.keyboard.type(visit.token)
+    visit.page.keyboard.press("Enter")
+    visit.until_live()
+    _tab_to(visit, "Deploy")
+    visit.page.keyboard.press("Enter")
+    expect(visit.button("Start on paper")).to_be_enabled(timeout=PATIENCE)
+    _tab_to(visit, "Start on paper")
+    visit.page.keyboard.press("Enter")
+    visit.until_phase("monitoring")
+    expect(visit.page.get_by_role("dialog")).to_be_hidden()
+    _tab_to(visit, "Stop")
+    visit.page.keyboard.press("Enter")
+    expect(visit.button("Stop now")).to_be_enabled(timeout=PATIENCE)
+    _tab_to(visit, "Stop now")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator("[data-stop]")).to_have_attribute("data-is", "done", timeout=PATIENCE)

@@ -10,6 +10,7 @@ from services.shared import subjects
 from services.shared.events import ActionTaken
 from services.shared.wire import decode
 from tests.conftest import NatsForTests
+from tests.following import following
 
 
 async def test_an_action_taken_before_nats_was_there_is_stored_once_with_who_did_it(
@@ -22,15 +23,9 @@ async def test_an_action_taken_before_nats_was_there_is_stored_once_with_who_did
     working = [asyncio.create_task(line.run()), asyncio.create_task(journal.run())]
     admin = await fresh_nats.connect("admin")
     try:
-        async with asyncio.timeout(20):
-            while await admin.last_sequence(subjects.EVENTS) < 2:  # noqa: ASYNC110 - the stream tells nobody
-                await asyncio.sleep(0.02)
-        events = [
-            decode(message.data)
-            async for message in admin.read(
-                subjects.EVENTS, after=0, subject=subjects.event("action", "main")
-            )
-        ]
+        async with following(admin, subjects.EVENTS, subjects.event("action", "main")) as stored:
+            events = [decode((await anext(stored)).data) for _ in range(2)]
+        assert await admin.last_sequence(subjects.EVENTS) == 2
     finally:
         for task in working:
             task.cancel()

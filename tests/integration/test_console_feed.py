@@ -67,8 +67,7 @@ async def parts(
     feed = Feed(made)  # it listens from the line's beginning on
     running = asyncio.create_task(line.run())
     async with asyncio.timeout(10):
-        while not line.connected:  # noqa: ASYNC110 - the line tells nobody
-            await asyncio.sleep(0.01)
+        await line.opened()
     yield made, feed
     running.cancel()
     await line.close()

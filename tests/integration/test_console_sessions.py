@@ -23,6 +23,7 @@ from services.shared.events import ActionTaken
 from services.shared.wire import decode
 from tests.api_process import ApiProcess, api_process
 from tests.conftest import Database, NatsForTests
+from tests.following import following
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -97,16 +98,13 @@ async def _closed(socket: ClientConnection) -> int | None:
 
 async def _actions(bus: Bus, trader: str, enough: Callable[[list[ActionTaken]], bool]) -> list[ActionTaken]:
     """What the journal says of a trader's desk, as soon as it says enough."""
-    async with asyncio.timeout(20):
-        while True:
-            found = [
-                decode(stored.data).body
-                async for stored in bus.read(subjects.EVENTS, subject=subjects.event("action", trader))
-            ]
-            actions = [body for body in found if isinstance(body, ActionTaken)]
-            if enough(actions):
-                return actions
-            await asyncio.sleep(0.05)
+    actions: list[ActionTaken] = []
+    async with following(bus, subjects.EVENTS, subjects.event("action", trader)) as stored:
+        while not enough(actions):
+            body = decode((await anext(stored)).data).body
+            assert isinstance(body, ActionTaken)
+            actions.append(body)
+    return actions
 
 
 async def test_a_session_outlives_the_api(
@@ -240,18 +238,13 @@ async def test_a_logout_while_nats_is_away_holds_at_once_and_for_good(
         assert (await _post(api, "/login", token=api.token)).status_code == 503
         await asyncio.to_thread(fresh_nats.start)
         bus = await fresh_nats.connect("admin")
-        async with asyncio.timeout(20):
-            while not await _kept_as_ended(bus):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.05)
+        async with following(bus, subjects.bucket_stream(subjects.SESSIONS), "$KV.sessions.>") as kept:
+            while (await anext(kept)).data:
+                pass  # until one is kept as ended
         await bus.close()
     async with api_process(fresh_nats, database, trader_id, tmp_path) as again:
         assert await _state_once_known(again, cookie) == "ended"
         assert await _state(again, other) == "holds"
-
-
-async def _kept_as_ended(bus: Bus) -> bool:
-    stream = subjects.bucket_stream(subjects.SESSIONS)
-    return any([not stored.data async for stored in bus.read(stream)])
 
 
 async def test_what_another_process_ends_is_ended_here(api: ApiProcess, connect: Any) -> None:
@@ -385,10 +378,9 @@ async def test_a_viewer_who_presses_stop_all_the_same_stops_nothing(
 
     operator = await _opened(api, await _log_in(api, name="Anna"))
     clicking = asyncio.create_task(operator.click("Stop now", "what it is told at the end"))
-    async with asyncio.timeout(30):
-        while not (stored := await _commands(bus, trader_id)):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-    assert (stored[0]["mode"], stored[0]["by"]) == ("flatten", "Anna (console)")
+    async with following(bus, subjects.COMMANDS, f"command.{trader_id}.>") as commands:
+        stored = json.loads((await anext(commands)).data)
+    assert (stored["mode"], stored["by"]) == ("flatten", "Anna (console)")
     clicking.cancel()
 
 

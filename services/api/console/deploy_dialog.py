@@ -79,6 +79,9 @@ class DeployDialog:
                 self._build()
         self._problem.set_content("")
         self._start.set_text("Start on paper")
+        # Until the checks are there it would start something that nobody has been shown.
+        self._shown = None
+        self._start.disable()
         self._dialog.open()
         await self._renew()
 
@@ -96,7 +99,7 @@ class DeployDialog:
             ui.button("Cancel", on_click=self._dialog.close, color=None).props("flat no-caps")
             self._start = (
                 ui.button("Start on paper", on_click=self._send, color=None)
-                .props("unelevated no-caps autofocus")
+                .props("unelevated no-caps")
                 .classes("desk-deploy")
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -102,6 +103,10 @@ async def get_trade(desk: DeskParts, trader: Trader, run_id: RunPath, trade: Tra
         return await read_story(connection, run, trade)
 
 
+def _export_ended(desk: Desk) -> None:
+    desk.exports -= 1
+
+
 class Download(StreamingResponse):
     """A file on its way. Its source is closed whatever ends it, so that its connection goes back at once."""
 
@@ -114,7 +119,7 @@ class Download(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._desk.exports -= 1
+            _export_ended(self._desk)
             await self._source.aclose()
 
 
@@ -181,7 +186,8 @@ async def download(
     if desk.exports >= export.MOST_AT_ONCE:
         raise TooManyStreams("too many exports at once", headers={"Retry-After": "5"})
     desk.exports += 1
-    try:
+    with contextlib.ExitStack() as given_up:
+        given_up.callback(_export_ended, desk)
         selection = await export.select(desk, wanted.trader, run_id, every=every, wait=wait)
         if selection is None:
             raise NothingThere(f"trader {wanted.trader} has no such run")
@@ -189,9 +195,7 @@ async def download(
         source: AsyncGenerator[bytes, None] = write(desk.ledger, selection, wanted)
         # The first part is made before the answer begins: a database that is away is still a 503.
         first = await anext(source)
-    except BaseException:
-        desk.exports -= 1
-        raise
+        given_up.pop_all()  # from here on the download counts itself out
     name = f"{wanted.trader}-{'all' if every else selection.name}.{form}"
     return Download(
         desk,
