@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
@@ -13,28 +12,10 @@ import pytest
 from services.shared import subjects
 from services.shared.commands import Signal
 from services.shared.events import CommandOutcome
-from tests.api_process import ApiProcess, SharedApi, shared_api
-from tests.conftest import NatsForTests, PostgresForTests
+from tests.api_process import ApiProcess
 from tests.scripted_trader import ScriptedTrader
 
 OutcomeState: TypeAlias = Literal["accepted", "rejected", "done"]
-
-
-@pytest.fixture(scope="module")
-def service(
-    nats_server: NatsForTests,
-    postgres: PostgresForTests,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[SharedApi]:
-    with shared_api(nats_server, postgres, migrated_template, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-async def api(service: SharedApi, trader_id: str) -> AsyncIterator[ApiProcess]:
-    async with service.asked(trader_id) as asked:
-        yield asked
 
 
 @pytest.fixture

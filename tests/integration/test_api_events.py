@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import pytest
 from services.shared import subjects
 from services.shared.events import AlertRaised, StatusChanged
 from services.shared.wire import parse_model
-from tests.api_process import ApiProcess, SharedApi, api_process, shared_api
-from tests.conftest import Database, NatsForTests, PostgresForTests
+from tests.api_process import ApiProcess, SharedApi, api_process
+from tests.conftest import Database, NatsForTests
 from tests.scripted_trader import ScriptedTrader
 
 
@@ -26,23 +26,6 @@ def _alert(number: int, padding: str = "") -> AlertRaised:
 
 
 STATUS = StatusChanged(phase="STOPPED", previous="STOPPING", reason="test", holding="flat")
-
-
-@pytest.fixture(scope="module")
-def service(
-    nats_server: NatsForTests,
-    postgres: PostgresForTests,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[SharedApi]:
-    with shared_api(nats_server, postgres, migrated_template, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-async def api(service: SharedApi, trader_id: str) -> AsyncIterator[ApiProcess]:
-    async with service.asked(trader_id) as asked:
-        yield asked
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -12,36 +11,11 @@ import asyncpg
 import pytest
 
 from services.shared.statistics import Totals, summarise
-from tests.api_process import ApiProcess, SharedApi, shared_api
-from tests.conftest import NatsForTests, PostgresForTests
+from tests.api_process import ApiProcess
 from tests.recorded_runs import START, record_run
 from tests.scripted_trader import ScriptedTrader
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-@pytest.fixture(scope="module")
-def service(
-    nats_server: NatsForTests,
-    postgres: PostgresForTests,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[SharedApi]:
-    with shared_api(nats_server, postgres, migrated_template, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-async def api(service: SharedApi, trader_id: str) -> AsyncIterator[ApiProcess]:
-    async with service.asked(trader_id) as asked:
-        yield asked
-
-
-@pytest.fixture
-async def recorder(service: SharedApi) -> AsyncIterator[Connection]:
-    connection = await service.database.connect("recorder")
-    yield connection
-    await connection.close()
 
 
 async def _pages(api: ApiProcess, path: str, name: str, **parameters: Any) -> list[dict[str, Any]]:

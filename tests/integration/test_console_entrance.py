@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
-from pathlib import Path
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import InvalidStatus
 
-from tests.api_process import ApiProcess, api_process
-from tests.conftest import Database, NatsForTests
+from tests.api_process import ApiProcess
 
 pytestmark = pytest.mark.xdist_group("console")
 
 
 @pytest.fixture
-async def api(
-    nats_server: NatsForTests, database: Database, trader_id: str, tmp_path: Path
-) -> AsyncIterator[ApiProcess]:
-    async with api_process(nats_server, database, trader_id, tmp_path) as process:
-        yield process
+def api(own_api: ApiProcess) -> ApiProcess:
+    return own_api
 
 
 async def _log_in(api: ApiProcess, token: str | None = None) -> httpx.Response:

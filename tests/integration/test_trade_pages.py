@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import product
@@ -20,8 +20,8 @@ from services.api.answers.records import TradeRow
 from services.api.trade_pages import COUNTED, TradeFilter, TradeSort, Way, count, page_statement
 from services.shared.trades_file import COLUMNS
 from tests import recorded_runs
-from tests.api_process import ApiProcess, SharedApi, shared_api
-from tests.conftest import Database, NatsForTests, PostgresForTests, run_apart
+from tests.api_process import ApiProcess
+from tests.conftest import Database, PostgresForTests, run_apart
 from tests.recorded_runs import START, record_run
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -29,30 +29,6 @@ Row: TypeAlias = dict[str, Any]
 SORTS: tuple[TradeSort, ...] = ("time", "instrument", "side", "pnl", "r_multiple", "outcome")
 WAYS: tuple[Way, ...] = ("asc", "desc")
 MANY = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def service(
-    nats_server: NatsForTests,
-    postgres: PostgresForTests,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[SharedApi]:
-    with shared_api(nats_server, postgres, migrated_template, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-async def api(service: SharedApi, trader_id: str) -> AsyncIterator[ApiProcess]:
-    async with service.asked(trader_id) as asked:
-        yield asked
-
-
-@pytest.fixture
-async def recorder(service: SharedApi) -> AsyncIterator[Connection]:
-    connection = await service.database.connect("recorder")
-    yield connection
-    await connection.close()
 
 
 async def _page(api: ApiProcess, **parameters: Any) -> dict[str, Any]:
