@@ -23,7 +23,12 @@ class LiveWatch:
         """The guard is alive."""
         self._guard_heard = now
 
-    def look_at_guard(self, now: float) -> GuardSilent | Notice | None:
+    def look(self, now: float, *, heard: str | None, since: float) -> list[GuardSilent | Notice]:
+        """All that there is to notice. `heard` is what was heard `since` and has not been stored."""
+        noticed = (self._look_at_guard(now), self._look_at_block(now, heard=heard, since=since))
+        return [given for given in noticed if given is not None]
+
+    def _look_at_guard(self, now: float) -> GuardSilent | Notice | None:
         """Resting entries go when the guard has fallen silent; a person hears when it is back."""
         silent = now - self._guard_heard > _GUARD_SILENT_AFTER
         if silent is self._guard_lost:
@@ -33,7 +38,7 @@ class LiveWatch:
             return GuardSilent()
         return Notice("INFO", "guard_back", "The guard answers again: entries may leave.", "Nothing to do.")
 
-    def look_at_block(self, now: float, *, heard: str | None, since: float) -> Notice | None:
+    def _look_at_block(self, now: float, *, heard: str | None, since: float) -> Notice | None:
         """A `heard` stop that nothing stored has followed: nothing enters meanwhile, and a person must know."""
         late = heard is not None and now - since > _STORED_WITHIN
         told, self._block_told = self._block_told, late

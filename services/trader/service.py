@@ -379,13 +379,8 @@ class Trader:
         """Live: give the engine what has been noticed."""
         inbox, now = self._inbox, asyncio.get_running_loop().time()
         unstored = inbox.blocked if inbox.pending.empty() else None
-        noticed: Sequence[Input | None] = (
-            self._watch.look_at_guard(now),
-            self._watch.look_at_block(now, heard=unstored, since=inbox.blocked_since),
-        )
-        for given in noticed:
-            if given is not None:
-                await self._apply(run, given)
+        for given in self._watch.look(now, heard=unstored, since=inbox.blocked_since):
+            await self._apply(run, given)
 
 
 def _now() -> datetime:
