@@ -38,6 +38,7 @@ from services.shared import subjects, wire
 from services.shared.bus import Bus
 from services.shared.service import Health
 from services.shared.streams import prepare
+from tests.recorder_at_work import behind
 
 _ROOT = Path(__file__).parents[2]
 _AHEAD = 2000
@@ -271,9 +272,9 @@ class _Bench:
         """When the consumer has no more to give and nothing unacknowledged."""
         bus = await self.admin()
         while True:
-            info = await bus.js.consumer_info(subjects.EVENTS, subjects.RECORDER)
+            left = await behind(bus, subjects.EVENTS)
             moment = time.perf_counter()
-            if info.num_pending == 0 and info.num_ack_pending == 0:
+            if not left:
                 await bus.close()
                 return moment
             await asyncio.sleep(0.02)

@@ -17,12 +17,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import VERBS
 from services.shared.events import AlertRaised, EquityMarked
 from services.shared.wire import encode
 from tests.desk_process import SERVICES, DeskProcess, desk
+from tests.recorder_at_work import all_recorded
 
 pytestmark = pytest.mark.xdist_group("desk")
 """One whole desk at a time: two would only wait for each other."""
@@ -222,17 +222,6 @@ async def dead_letters(running: DeskProcess) -> dict[tuple[str, int], int]:
     return {(row["stream"], row["stream_seq"]): row["n"] for row in rows}
 
 
-async def until_recorded(bus: Bus) -> None:
-    """Wait until the recorder has nothing left to take or to acknowledge."""
-    async with asyncio.timeout(240):
-        for stream in subjects.STREAMS:
-            while True:
-                info = await bus.js.consumer_info(stream.name, subjects.RECORDER)
-                if not info.num_pending and not info.num_ack_pending:
-                    break
-                await asyncio.sleep(0.1)
-
-
 @pytest.mark.timeout(900)
 async def test_no_message_ends_a_process_and_each_that_cannot_be_used_is_a_dead_letter_once(
     tmp_path: Path,
@@ -260,7 +249,7 @@ async def test_no_message_ends_a_process_and_each_that_cannot_be_used_is_a_dead_
             for subject in NOT_KEPT:
                 # Never anything a stop could be read from: a request for that would be a good one.
                 await bus.publish(subject.format(t="main"), b"\x80" + made[0][1], reply="_INBOX.nobody")
-        await until_recorded(bus)
+        await all_recorded(bus, within=240)
 
         found = await dead_letters(running)
         assert set(found) >= expected

@@ -12,7 +12,6 @@ from decimal import Decimal
 from services.launcher.postgres import DATABASE
 from services.shared import events as ev
 from services.shared import subjects
-from services.shared.bus import Bus
 from services.shared.service import Health
 from services.shared.statistics import Totals
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
@@ -20,6 +19,7 @@ from tests.recorder_at_work import (
     Emitting,
     Server,
     all_recorded,
+    behind,
     equity,
     publish,
     random_trades,
@@ -111,10 +111,10 @@ async def test_recorders_killed_again_and_again_at_any_moment_lose_and_double_no
     await publish(admin, messages)
     for _ in range(6):
         process = _start(fresh_nats, database, batch=50)
-        before = await _behind(admin)
+        before = await behind(admin, subjects.EVENTS)
 
         async def moved(was: int = before) -> bool:
-            return await _behind(admin) < was - chance.randint(0, 200)
+            return await behind(admin, subjects.EVENTS) < was - chance.randint(0, 200)
 
         await until(moved, "the recorder records")
         process.kill()
@@ -123,11 +123,6 @@ async def test_recorders_killed_again_and_again_at_any_moment_lose_and_double_no
         await all_recorded(admin)
     await admin.close()
     await _recorded_exactly(database, len(messages), totals)
-
-
-async def _behind(admin: Bus) -> int:
-    info = await admin.js.consumer_info(subjects.EVENTS, subjects.RECORDER)
-    return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
 
 async def test_two_recorders_share_a_consumer_and_its_repeats_and_count_each_event_once(
