@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -50,25 +50,26 @@ COLORS = 96
 LARGEST = 150_000
 
 
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Look twice a second until it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"expected {what} within {PATIENCE:.0f} s")
+        time.sleep(0.5)
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[dict[str, Any]]:
     """A desk, and how to reach it."""
-    arguments = ("up", "--no-browser", "--speed", "54000", "--data-dir", str(folder))
+    where = ("--data-dir", str(folder))
+    arguments = ("up", "--no-browser", "--speed", "54000", *where)
     child = subprocess.Popen([*DESK, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            said = subprocess.run(
-                [*DESK, "info", "--json", "--data-dir", str(folder)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if said.returncode == 0:
-                yield json.loads(said.stdout)
-                return
-            time.sleep(0.5)
-        raise SystemExit(f"expected a desk within {PATIENCE:.0f} s, was: {said.stderr[-500:]}")
+        status = (*DESK, "status", "--json", *where)
+        until(lambda: subprocess.run(status, capture_output=True).returncode == 0, "a desk that answers")
+        said = subprocess.run([*DESK, "info", "--json", *where], capture_output=True, check=True)
+        yield json.loads(said.stdout)
     finally:
         child.send_signal(signal.SIGTERM)
         child.wait(60)
@@ -80,11 +81,10 @@ def deploy(info: dict[str, Any]) -> None:
     with httpx.Client(base_url=info["api_url"], headers=auth, timeout=30) as api:
         api.put("/api/risk", json={"values": {"drawdown": "300"}, "reason": "30 R"}).raise_for_status()
         api.post("/api/deploy", json={"strategy": "donchian"}).raise_for_status()
-        deadline = time.monotonic() + PATIENCE
-        while api.get("/api/status").json()["tasks_completed"] < CLOSED_TRADES:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"expected {CLOSED_TRADES} trades within {PATIENCE:.0f} s")
-            time.sleep(0.5)
+        until(
+            lambda: bool(api.get("/api/status").json()["tasks_completed"] >= CLOSED_TRADES),
+            f"{CLOSED_TRADES} trades",
+        )
 
 
 def log_in(page: Page, info: dict[str, Any]) -> None:
