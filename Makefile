@@ -8,6 +8,8 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What the containers' images install, each with the versions of requirements.lock.
+IMAGE_EXTRAS := build setup trader risk recorder api
 
 .PHONY: help install run test lint format bench docs pictures lock clean
 .DEFAULT_GOAL := help
@@ -57,7 +59,11 @@ pictures: install ## take the pictures of the docs from the real thing
 lock: install ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-header --upgrade -q -o requirements.lock pyproject.toml
-	@! grep -nE 'https?://|--index' requirements.lock
+	for extra in $(IMAGE_EXTRAS); do also=; [ $$extra != api ] || also='--extra cli'; \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --extra $$extra $$also \
+	  --constraints requirements.lock --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  -q -o deploy/requirements/$$extra.lock pyproject.toml || exit 1; done
+	@! grep -nE 'https?://|--index' requirements.lock deploy/requirements/*.lock
 
 clean: ## remove .venv and what tools left; never the desk's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench.json

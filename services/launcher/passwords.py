@@ -13,8 +13,8 @@ from services.launcher.data_dir import (
     nats_file,
     write_private,
 )
-from services.launcher.postgres import ROLES, SUPERUSER
 from services.shared import subjects
+from services.shared.database_roles import ROLES, SUPERUSER
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,8 @@ system user made for it. Roles log in with scram passwords; the tables are the r
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import importlib.util
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -25,13 +21,10 @@ import psutil
 from services.launcher import process
 from services.launcher.postgres_account import let_through, system_account
 from services.launcher.process import Account, StartFailed
+from services.shared.database_roles import DATABASE, ROLES, SUPERUSER, role_statement
 from services.shared.errors import InvalidInput
 
-SUPERUSER = "postgres"
-ROLES = ("owner", "recorder", "api", "grafana")
-DATABASE = "desk"
 _LONGEST_SOCKET_PATH = 100
-_ITERATIONS = 4096
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
@@ -59,16 +52,6 @@ def installation(version: str | None = None) -> Path:
 
 def _program(name: str) -> str:
     return f"{name}.exe" if sys.platform == "win32" else name
-
-
-def scram(password: str) -> str:
-    """The verifier PostgreSQL stores for a password, so that no statement contains the password."""
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    parts = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return "SCRAM-SHA-256${}:{}${}:{}".format(_ITERATIONS, *parts)
 
 
 class Postgres:
@@ -146,8 +129,8 @@ class Postgres:
         return True
 
     def _role_statements(self, verb: str) -> list[str]:
-        roles = [f"{verb} ROLE {role} LOGIN PASSWORD '{scram(self._passwords[role])}'" for role in ROLES]
-        return [*roles, f"ALTER ROLE {SUPERUSER} PASSWORD '{scram(self._passwords[SUPERUSER])}'"]
+        roles = [role_statement(verb, role, self._passwords[role]) for role in ROLES]
+        return [*roles, role_statement("ALTER", SUPERUSER, self._passwords[SUPERUSER])]
 
     def _take_account(self) -> None:
         self._account = system_account()
@@ -355,4 +338,4 @@ log_parameter_max_length_on_error = 0
         psutil.wait_procs(alive, timeout=5)
 
 
-__all__ = ["DATABASE", "ROLES", "SUPERUSER", "Postgres", "installation", "scram"]
+__all__ = ["Postgres", "installation"]

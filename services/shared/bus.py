@@ -28,6 +28,7 @@ from nats.js.errors import (
 from nats.js.kv import KeyValue
 
 from services.shared.errors import BusError, Conflict, NoAnswer, NotStored
+from services.shared.nats_configuration import Login
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,8 @@ class Bus:
     async def connect(cls, url: str, *, user: str, password: str, patience: float = 30.0) -> Bus:
         """Connect as `user`; the first connection is tried for `patience` seconds.
 
+        `password` is a secret's text, which may name another login of the same user (`Login`).
+
         Raises BusError when no server answers by then or the credentials are refused.
         """
 
@@ -82,6 +85,7 @@ class Bus:
         async def on_reconnect() -> None:
             log.info("nats_reconnected")
 
+        login = Login.read(user, password)
         deadline = asyncio.get_running_loop().time() + patience
         while True:
             client = Client()
@@ -90,8 +94,8 @@ class Bus:
                 async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
                     await client.connect(
                         url,
-                        user=user,
-                        password=password,
+                        user=login.name,
+                        password=login.password,
                         name=f"desk-{user}",
                         inbox_prefix=f"_INBOX_{user}".encode(),
                         max_reconnect_attempts=-1,

@@ -9,8 +9,11 @@ from services.shared import subjects
 from services.shared.bus import Bus
 
 
-async def prepare(bus: Bus) -> None:
-    """Make every stream, bucket and durable consumer as `subjects` says. Idempotent; for the admin user."""
+async def prepare(bus: Bus, *, replicas: int = 1) -> None:
+    """Make every stream, bucket and durable consumer as `subjects` says. Idempotent; for the admin user.
+
+    `replicas` are the nodes of a cluster that hold each.
+    """
     for stream in subjects.STREAMS:
         await _ensure_stream(
             bus.js,
@@ -23,6 +26,7 @@ async def prepare(bus: Bus) -> None:
                 max_msg_size=1024 * 1024,
                 allow_direct=True,
                 duplicate_window=120,
+                num_replicas=replicas,
             ),
         )
     for bucket in subjects.BUCKETS:
@@ -31,7 +35,11 @@ async def prepare(bus: Bus) -> None:
         except NotFoundError:
             await bus.js.create_key_value(
                 api.KeyValueConfig(
-                    bucket=bucket, history=1, direct=True, ttl=subjects.FORGOTTEN_AFTER.get(bucket)
+                    bucket=bucket,
+                    history=1,
+                    direct=True,
+                    ttl=subjects.FORGOTTEN_AFTER.get(bucket),
+                    replicas=replicas,
                 )
             )
     for user in subjects.USERS:

@@ -24,9 +24,9 @@ import asyncpg
 import psutil
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from services.launcher.postgres import DATABASE
 from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.database_roles import DATABASE
 from tests.api_process import ApiProcess, api_process
 from tests.bench.dashboard_bench import _ONE_MORE, _fill, _servers
 from tests.conftest import Database

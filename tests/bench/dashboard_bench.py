@@ -27,7 +27,7 @@ from pathlib import Path
 import asyncpg
 import pandas as pd
 
-from services.launcher.postgres import DATABASE
+from services.shared.database_roles import DATABASE
 from tests.api_process import ApiProcess, api_process
 from tests.conftest import Database, NatsForTests, PostgresForTests, _new_nats, _new_postgres, migrate
 from tests.recorded_runs import record_run

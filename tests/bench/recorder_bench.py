@@ -29,13 +29,14 @@ import uvloop
 
 from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
-from services.launcher.postgres import ROLES, SUPERUSER, Postgres
+from services.launcher.postgres import Postgres
 from services.recorder.migrate import migrate
 from services.recorder.service import Recorder
 from services.recorder.settings import RecorderSettings
 from services.shared import events as ev
 from services.shared import subjects, wire
 from services.shared.bus import Bus
+from services.shared.database_roles import ROLES, SUPERUSER
 from services.shared.service import Health
 from services.shared.streams import prepare
 from tests.recorder_at_work import behind

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from decimal import Decimal
 
-from services.launcher.postgres import DATABASE
 from services.shared import events as ev
 from services.shared import subjects
+from services.shared.database_roles import DATABASE
 from services.shared.service import Health
 from services.shared.statistics import Totals
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests

@@ -9,9 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.launcher.postgres import ROLES, scram
 from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.database_roles import ROLES, scram
 from services.shared.errors import BusError, NotStored
 from tests.conftest import NatsForTests, PostgresForTests
 

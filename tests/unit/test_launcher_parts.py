@@ -20,13 +20,13 @@ from services.launcher.data_dir import AlreadyRunning, DataDir
 from services.launcher.deploy_files import bring_files
 from services.launcher.deploy_options import DeployOptions, pairs
 from services.launcher.lines import describe
-from services.launcher.nats_server import configuration
 from services.launcher.ports import free_port, is_free
 from services.launcher.up_command import absolute_feed
 from services.shared import subjects
 from services.shared.commands import Deploy
 from services.shared.errors import DeskNotRunning, InvalidInput, Refused
 from services.shared.events import AlertRaised, EquityMarked, TradeClosed
+from services.shared.nats_configuration import Login, configuration
 from services.shared.wire import Event, decode, encode
 
 
@@ -142,7 +142,7 @@ def test_the_nats_configuration_grants_each_user_what_subjects_say(tmp_path: Pat
         port=4222,
         store=tmp_path / 'a "quoted" place',
         log=tmp_path / "nats.log",
-        passwords={user.name: f"secret-of-{user.name}" for user in subjects.USERS},
+        logins={user.name: (Login(user.name, f"secret-of-{user.name}"),) for user in subjects.USERS},
     )
     assert "sync_interval: always" in text
     assert 'listen: "127.0.0.1:4222"' in text
@@ -159,8 +159,7 @@ def test_the_streams_fit_the_store_that_nats_is_given() -> None:
         host="127.0.0.1",
         port=1,
         store=Path("s"),
-        log=Path("l"),
-        passwords=dict.fromkeys((user.name for user in subjects.USERS), "x"),
+        logins={},
     )
     allowed = next(int(line.split()[-1]) for line in text.splitlines() if "max_file_store" in line)
     assert allowed > sum(stream.max_bytes for stream in subjects.STREAMS)

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.console.grafana_door import GRAFANA_LOGIN_PATH, grafana_login
 from services.api.console.headers import FIXED, STORED_NOWHERE
 from services.api.console.login import LOGIN_PATH, LOGOUT_PATHS, STATE_PATH, Login, own_path
 from services.api.console.login_page import STARTING, UNREAD, plain_page
@@ -70,6 +71,8 @@ class Entrance:
             await (await self._login.logout(scope))(scope, receive, send)
         elif path == STATE_PATH and scope["method"] in ("GET", "HEAD"):
             await self._login.state(scope)(scope, receive, send)
+        elif path == GRAFANA_LOGIN_PATH and scope["method"] in ("GET", "HEAD"):
+            await grafana_login(self._sessions, scope)(scope, receive, send)
         elif path.startswith(ASSETS_PATH):
             await _asset(path.removeprefix(ASSETS_PATH))(scope, receive, send)
         else:

@@ -1,0 +1,85 @@
+"""`python -m services.setup`: run by one-shot containers, each time the desk is started.
+
+`secrets` makes what secrets are missing, `prepare` the database's roles, the streams and the buckets. Both do
+no harm when everything is there. `rotate begin` and `rotate end` renew the secrets of a running desk;
+`alert-urls` keeps the alert channels it reads, a line each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.setup.vault import Vault, database_secret, nats_secret
+from services.shared.bus import Bus
+from services.shared.database_roles import ROLES, SUPERUSER
+from services.shared.errors import DeskError
+from services.shared.streams import prepare
+
+USAGE = "usage: python -m services.setup (secrets | prepare | rotate begin | rotate end | alert-urls < FILE)"
+
+
+class SetupSettings(BaseSettings):
+    """Where things are, from `DESK_*` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="DESK_", extra="ignore")
+
+    secrets_dir: Path = Path("/secrets")
+    nats_url: str = "nats://nats:4222"
+    nats_nodes: int = Field(default=1, ge=1, le=5)
+    database_address: str = "timescaledb:5432"
+
+
+async def _prepare(settings: SetupSettings, vault: Vault) -> None:
+    from services.setup.roles import ensure_roles
+
+    await ensure_roles(
+        settings.database_address,
+        vault.all_of(database_secret(SUPERUSER)),
+        {role: vault.read(database_secret(role)) for role in ROLES},
+    )
+    bus = await Bus.connect(
+        settings.nats_url, user="admin", password=vault.read(nats_secret("admin")), patience=60
+    )
+    try:
+        await prepare(bus, replicas=min(settings.nats_nodes, 3))
+    finally:
+        await bus.close()
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit code: 0 done, 1 failed, 2 used wrongly."""
+    settings = SetupSettings()
+    vault = Vault(settings.secrets_dir)
+    try:
+        match arguments:
+            case ["secrets"]:
+                made = vault.ensure(settings.nats_nodes)
+                print(f"secrets: {len(made)} made" if made else "secrets: all there")
+            case ["prepare"]:
+                asyncio.run(_prepare(settings, vault))
+                print("prepared: database roles, streams, buckets")
+            case ["rotate", "begin"]:
+                vault.begin(settings.nats_nodes)
+                print("renewed: restart the services one after the other, then rotate end")
+            case ["rotate", "end"]:
+                vault.end(settings.nats_nodes)
+                print("only the new secrets are good")
+            case ["alert-urls"]:
+                vault.set_alert_urls(sys.stdin.read())
+                print("kept: restart risk and api")
+            case _:
+                print(USAGE, file=sys.stderr)
+                return 2
+    except DeskError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""The database's roles and the database itself, made or given new passwords by the server's superuser.
+
+What the roles may do with the tables is granted by the recorder's migrations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+from services.shared.database_roles import DATABASE, OWNER, ROLES, SUPERUSER, role_statement
+from services.shared.errors import StorageUnavailable
+
+CONNECTIONS = {"owner": 4, "recorder": 16, "api": 24, "grafana": 16}
+"""How many each may hold at once: whoever sends Grafana long queries takes nobody else's place."""
+
+
+async def ensure_roles(
+    address: str, superuser: Sequence[str], passwords: Mapping[str, str], *, patience: float = 60.0
+) -> None:
+    """Make the roles and the database, or set the roles' passwords. Idempotent.
+
+    `address` is `host:port`; `superuser` has the superuser's passwords, the one to be in force first and
+    perhaps an older one; `passwords` one for each of ROLES. Raises StorageUnavailable when the server takes
+    none of them within `patience` seconds.
+    """
+    connection = await _connect(address, superuser, patience)
+    try:
+        there = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+        for role in ROLES:
+            verb = "ALTER" if role in there else "CREATE"
+            await connection.execute(role_statement(verb, role, passwords[role]))
+            await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT {CONNECTIONS[role]}")
+        await connection.execute(role_statement("ALTER", SUPERUSER, superuser[0]))
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+        await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+        for role in ROLES:
+            await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE} TO {role}")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageUnavailable(f"the database's roles could not be made: {type(error).__name__}") from None
+    finally:
+        await connection.close()
+
+
+async def _connect(
+    address: str, passwords: Sequence[str], patience: float
+) -> asyncpg.Connection[asyncpg.Record]:
+    deadline = time.monotonic() + patience
+    while True:
+        for password in passwords:
+            try:
+                return await asyncpg.connect(
+                    f"postgresql://{SUPERUSER}@{address}/postgres", password=password, timeout=10
+                )
+            except (OSError, asyncpg.PostgresError) as error:
+                refused = type(error).__name__
+        if time.monotonic() > deadline:
+            raise StorageUnavailable(f"the database took no connection: {refused}")
+        await asyncio.sleep(0.2)
+
+
+__all__ = ["CONNECTIONS", "ensure_roles"]
