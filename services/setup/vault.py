@@ -154,7 +154,7 @@ class Vault:
         return configuration(
             host="0.0.0.0",  # noqa: S104 - inside its own network
             port=4222,
-            store=PurePosixPath("/data/jetstream"),
+            store=PurePosixPath("/data"),
             logins={
                 user.name: [Login.read(user.name, text) for text in self.all_of(nats_secret(user.name))]
                 for user in subjects.USERS
