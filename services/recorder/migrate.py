@@ -16,8 +16,11 @@ import asyncpg
 
 from services.shared.errors import InvalidInput, StorageUnavailable
 
-RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT", "grafana": "SELECT"}
+RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT"}
 """What each role may do with every table."""
+VIEWER = "grafana"
+"""The role that reads the views of the schema of its name, and nothing else: whoever sees a dashboard may send any
+SQL under it."""
 
 _SCHEMA = Path(__file__).with_name("schema")
 _ONE_AT_A_TIME = 0x6465736B  # an advisory lock's number: "desk"
@@ -97,6 +100,14 @@ async def _grant(connection: asyncpg.Connection) -> None:
     for role in sorted(RIGHTS.keys() & there):
         await connection.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
         await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+    await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    if VIEWER in there:
+        await connection.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {VIEWER}")
+        # `public` for `time_bucket`, which Grafana writes without a schema.
+        await connection.execute(f"GRANT USAGE ON SCHEMA public, {VIEWER} TO {VIEWER}")
+        await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {VIEWER} TO {VIEWER}")
 
 
-__all__ = ["RIGHTS", "migrate", "migrate_async", "migration_sql", "newest"]
+__all__ = ["RIGHTS", "VIEWER", "migrate", "migrate_async", "migration_sql", "newest"]
