@@ -19,6 +19,12 @@ from services.shared.errors import InvalidInput, StorageUnavailable
 RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT", "grafana": "SELECT"}
 """What each role may do with every table."""
 
+ALSO = {
+    "recorder": {"service_states": "DELETE"},
+    "backup": {"backups": "SELECT, INSERT, UPDATE"},
+}
+"""What a role may do with one table beside that."""
+
 _SCHEMA = Path(__file__).with_name("schema")
 _ONE_AT_A_TIME = 0x6465736B  # an advisory lock's number: "desk"
 
@@ -94,9 +100,12 @@ async def _applied(connection: asyncpg.Connection) -> str | None:
 
 async def _grant(connection: asyncpg.Connection) -> None:
     there = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-    for role in sorted(RIGHTS.keys() & there):
+    for role in sorted((RIGHTS.keys() | ALSO.keys()) & there):
         await connection.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
-        await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+        if role in RIGHTS:
+            await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+        for table, rights in ALSO.get(role, {}).items():
+            await connection.execute(f"GRANT {rights} ON {table} TO {role}")
 
 
-__all__ = ["RIGHTS", "migrate", "migrate_async", "migration_sql", "newest"]
+__all__ = ["ALSO", "RIGHTS", "migrate", "migrate_async", "migration_sql", "newest"]

@@ -220,7 +220,7 @@ USERS: tuple[User, ...] = (
         subscribe=("heartbeat.>",),
         streams=(EVENTS, COMMANDS, MARKET),
         watches=(EVENTS, COMMANDS, MARKET),
-        reads=(SNAPSHOTS,),
+        reads=(SNAPSHOTS, DEPLOYMENTS, LIMITS),
     ),
     User(
         "api",
