@@ -74,6 +74,22 @@ class Pace:
 
 
 @dataclass(slots=True)
+class Backlog:
+    """What of a stream is not recorded yet: how many messages, and for how many seconds none has been."""
+
+    messages: int = 0
+    stalled: float = 0.0
+    _floor: int = -1
+    _moved: float = 0.0
+
+    def note(self, messages: int, floor: int, now: float) -> None:
+        """The consumer as it is at `now` (monotonic seconds): all up to `floor` is acknowledged."""
+        if floor != self._floor or not messages:
+            self._floor, self._moved = floor, now
+        self.messages, self.stalled = messages, now - self._moved
+
+
+@dataclass(slots=True)
 class Seen:
     """What NATS told at one look; what it did not tell is left out."""
 
@@ -83,7 +99,7 @@ class Seen:
 
 
 class DeskState:
-    """Looks and writes for ever. `pending` is how many messages of each stream are not recorded yet."""
+    """Looks and writes for ever. `backlogs` says of each stream what of it is not recorded yet."""
 
     def __init__(
         self,
@@ -93,7 +109,7 @@ class DeskState:
         *,
         instance: str,
         trader: str,
-        pending: Mapping[str, int],
+        backlogs: Mapping[str, Backlog],
         pace: Pace,
     ) -> None:
         self._bus = bus
@@ -101,7 +117,7 @@ class DeskState:
         self._health = health
         self._instance = instance
         self._trader = trader
-        self._pending = pending
+        self._backlogs = backlogs
         self._pace = pace
         self._watch = Watch()
         self._problem: str | None = None
@@ -133,7 +149,8 @@ class DeskState:
             await self._write_services(connection)
             await self._write_streams(connection, seen)
             await _write_deployments(connection, seen.deployments)
-            await _write_limits(connection, seen.limits)
+            shares = await _write_limits(connection, seen.limits)
+            await self._write_minutes(connection, seen, shares)
         self._round += 1
 
     # --- looking --------------------------------------------------------------------------------------
@@ -158,6 +175,7 @@ class DeskState:
         answer = await self._bus.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=_ASK_WITHIN)
         info = json.loads(answer)
         state, empty = info["state"], not info["state"]["messages"]
+        backlog = self._backlogs.get(stream)
         return (
             stream,
             state["messages"],
@@ -167,7 +185,8 @@ class DeskState:
             state["last_seq"],
             None if empty else datetime.fromisoformat(state["first_ts"]),
             None if empty else datetime.fromisoformat(state["last_ts"]),
-            self._pending.get(stream),
+            backlog.messages if backlog else None,
+            backlog.stalled if backlog else None,
         )
 
     async def _ask_about(self, trader: str, seen: Seen) -> None:
@@ -206,8 +225,12 @@ class DeskState:
             await connection.execute(statements.STREAMS, *_columns(seen.streams))
             server = self._bus.client.connected_server_version
             await connection.execute(statements.PART, "NATS", f"{server.major}.{server.minor}.{server.patch}")
-        minutes = self._pace.taken()
-        for stream, messages, size, *_, pending in seen.streams:
+
+    async def _write_minutes(
+        self, connection: asyncpg.Connection, seen: Seen, shares: Iterable[tuple[str, str, float]]
+    ) -> None:
+        minutes = [*self._pace.taken(), *shares]
+        for stream, messages, size, *_, pending, _ in seen.streams:
             minutes += [("stream_messages", stream, messages), ("stream_bytes", stream, size)]
             if pending is not None:
                 minutes.append(("lag", stream, pending))
@@ -242,11 +265,14 @@ async def _write_deployments(connection: asyncpg.Connection, deployments: Iterab
         await connection.execute(statements.DEPLOYMENTS, *_columns(rows))
 
 
-async def _write_limits(connection: asyncpg.Connection, limits: Mapping[str, Mapping[str, str]]) -> None:
+async def _write_limits(
+    connection: asyncpg.Connection, limits: Mapping[str, Mapping[str, str]]
+) -> list[tuple[str, str, float]]:
+    """Write them; returns how much of each is used, as measures of the minute."""
     if not limits:
-        return
+        return []
     runs = {row["trader"]: row for row in await connection.fetch(statements.RUNS, list(limits))}
-    rows = []
+    rows, shares = [], []
     for trader, texts in limits.items():
         run = runs.get(trader)
         use = _use(texts, run)
@@ -255,7 +281,10 @@ async def _write_limits(connection: asyncpg.Connection, limits: Mapping[str, Map
             of_it = use.get(name, UNKNOWN)
             run_id = run["run_id"] if run else ""
             rows.append((trader, name, place, text, action, meaning, run_id, of_it.bound, of_it.used))
+            if of_it.bound and of_it.used is not None:
+                shares.append(("limit_use", f"{trader} {name}", float(of_it.used / of_it.bound)))
     await connection.execute(statements.LIMITS, *_columns(rows))
+    return shares
 
 
 def _use(texts: Mapping[str, str], run: asyncpg.Record | None) -> dict[str, Use]:
@@ -292,4 +321,4 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-__all__ = ["DeskState", "Pace"]
+__all__ = ["Backlog", "DeskState", "Pace"]

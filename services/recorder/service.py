@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from services.recorder import measures
 from services.recorder.connection import Database
-from services.recorder.desk_state import DeskState, Pace
+from services.recorder.desk_state import Backlog, DeskState, Pace
 from services.recorder.intake import Intake, leave_ids_unread
 from services.recorder.retention import Retention
 from services.recorder.settings import RecorderSettings
@@ -47,7 +47,7 @@ class Recorder:
         self._password = read_secret(settings.database_password_file)
         self._away: dict[str, str] = {}
         self._intakes: dict[str, Intake[Delivery]] = {}
-        self._behind: dict[str, int] = {}
+        self._backlogs: dict[str, Backlog] = {}
         self._pace = Pace()
 
     async def run(self) -> None:
@@ -60,7 +60,7 @@ class Recorder:
             self._health,
             instance=self._settings.instance,
             trader=self._settings.trader,
-            pending=self._behind,
+            backlogs=self._backlogs,
             pace=self._pace,
         )
         retention = Retention(self._bus, keeping.traders, keep=timedelta(days=self._settings.keep_days))
@@ -163,7 +163,8 @@ class Recorder:
                     continue
                 behind = (info.num_pending or 0) + (info.num_ack_pending or 0)
                 measures.LAG.labels(stream).set(behind)
-                self._behind[stream] = behind
+                floor = info.ack_floor.stream_seq if info.ack_floor else 0
+                self._backlogs.setdefault(stream, Backlog()).note(behind, floor, time.monotonic())
                 lag += behind
             self._health.lag = lag
             self._tell()

@@ -29,12 +29,13 @@ FORGET_INSTANCES: Final = "DELETE FROM service_states WHERE heard < now() - inte
 
 STREAMS: Final = """
 INSERT INTO stream_states AS had
-    (stream, messages, bytes, max_bytes, first_seq, last_seq, first_time, last_time, pending)
+    (stream, messages, bytes, max_bytes, first_seq, last_seq, first_time, last_time, pending, stalled)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-    $7::timestamptz[], $8::timestamptz[], $9::bigint[]) AS given (stream) ORDER BY 1
+    $7::timestamptz[], $8::timestamptz[], $9::bigint[], $10::float8[]) AS given (stream) ORDER BY 1
 ON CONFLICT (stream) DO UPDATE SET messages = excluded.messages, bytes = excluded.bytes,
     max_bytes = excluded.max_bytes, first_seq = excluded.first_seq, last_seq = excluded.last_seq,
-    first_time = excluded.first_time, last_time = excluded.last_time, pending = excluded.pending
+    first_time = excluded.first_time, last_time = excluded.last_time, pending = excluded.pending,
+    stalled = excluded.stalled
 WHERE had IS DISTINCT FROM excluded"""
 
 DEPLOYMENTS: Final = """

@@ -53,7 +53,9 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
 
 _UNDO = {
     "0006": "DROP TABLE service_states, stream_states, deployment_states, limit_states, part_versions, desk_minutes,"
-    " backups",
+    " backups CASCADE; DROP VIEW grafana.dead_letter_counts, grafana.dead_letter_list, grafana.verdicts,"
+    " grafana.denial_reasons, grafana.limit_history, grafana.halts, grafana.halt_latencies;"
+    " DROP INDEX commands_that_block",
     "0004": "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
     " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied",
     "0003": "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl,"

@@ -294,7 +294,7 @@ async def test_recording_goes_on_where_the_state_cannot_be_written(
 ) -> None:
     admin, owner = await fresh_nats.connect("admin"), await database.connect("owner")
     try:
-        await owner.execute("DROP TABLE service_states, stream_states, desk_minutes")
+        await owner.execute("DROP TABLE service_states, stream_states, desk_minutes CASCADE")
         async with recording(fresh_nats, database) as health, _reading(database) as reader:
             await publish(admin, Emitting("main", "run-1").messages([equity(1, D(10000))]))
             await all_recorded(admin)
