@@ -125,7 +125,8 @@ async def test_a_limits_use_counts_while_its_run_is_under_way_or_halted(
     )
     await owner.execute(
         "INSERT INTO limit_states VALUES ('main', 'drawdown', 0, '100', 'halt', 'm', 'r1', 100, 85.5),"
-        " ('main', 'positions', 1, '0', 'deny', 'm', 'r1', 0, 0), ('main', 'spread', 2, '5', 'deny', 'm', 'r1', NULL, NULL)"
+        " ('main', 'positions', 1, '0', 'deny', 'm', 'r1', 0, 0),"
+        " ('main', 'spread', 2, '5', 'deny', 'm', 'r1', NULL, NULL)"
     )
     await owner.execute(
         "INSERT INTO deployment_states (trader, run_id, phase, reason, paused, holding, updated)"
