@@ -109,6 +109,15 @@ insert into trade_months select trader, run_id, date_trunc('month', (trade_time 
     count(*) filter (where outcome = 'loss'), sum(pnl), coalesce(sum(r_multiple), 0)
 from trades where run_id = $1 group by 1, 2, 3"""
 
+_DAYS = """
+insert into trade_days select trader, run_id, ((trade_time - interval '1 microsecond')
+    at time zone 'America/New_York' + interval '7 hours')::date, strategy, count(*), sum(pnl)
+from trades where run_id = $1 group by 1, 2, 3, 4"""
+
+_RS = """
+insert into trade_rs select trader, run_id, floor(least(greatest(r_multiple, -10), 20) * 2) / 2, count(*)
+from trades where run_id = $1 and r_multiple is not null group by 1, 2, 3"""
+
 
 async def record_run(
     connection: asyncpg.Connection[asyncpg.Record],
@@ -137,5 +146,5 @@ async def record_run(
         sql = _ROLLUP.format(level=level, bucket=bucket, first=first, last=last)
         await connection.execute(sql, run_id, timeout=timeout)
     await connection.execute(_TOTALS, run_id, marks * 2 + 1, timeout=timeout)
-    for sums in (_KINDS, _MONTHS):
+    for sums in (_KINDS, _MONTHS, _DAYS, _RS):
         await connection.execute(sums, run_id, timeout=timeout)

@@ -16,8 +16,11 @@ import asyncpg
 
 from services.shared.errors import InvalidInput, StorageUnavailable
 
-RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT", "grafana": "SELECT"}
+RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT"}
 """What each role may do with every table."""
+VIEWER = "grafana"
+"""The role that reads the views of the schema of its name, and nothing else: whoever sees a dashboard may send any
+SQL under it."""
 
 ALSO = {
     "recorder": {"service_states": "DELETE"},
@@ -106,6 +109,14 @@ async def _grant(connection: asyncpg.Connection) -> None:
             await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
         for table, rights in ALSO.get(role, {}).items():
             await connection.execute(f"GRANT {rights} ON {table} TO {role}")
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+    await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    if VIEWER in there:
+        await connection.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {VIEWER}")
+        # `public` for `time_bucket`, which Grafana writes without a schema.
+        await connection.execute(f"GRANT USAGE ON SCHEMA public, {VIEWER} TO {VIEWER}")
+        await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {VIEWER} TO {VIEWER}")
 
 
-__all__ = ["ALSO", "RIGHTS", "migrate", "migrate_async", "migration_sql", "newest"]
+__all__ = ["ALSO", "RIGHTS", "VIEWER", "migrate", "migrate_async", "migration_sql", "newest"]

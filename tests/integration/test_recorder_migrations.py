@@ -56,6 +56,7 @@ _UNDO = {
     " backups CASCADE; DROP VIEW grafana.dead_letter_counts, grafana.dead_letter_list, grafana.verdicts,"
     " grafana.denial_reasons, grafana.limit_history, grafana.halts, grafana.halt_latencies;"
     " DROP INDEX commands_that_block",
+    "0005": "DROP SCHEMA grafana CASCADE; DROP TABLE trade_days, trade_rs; DROP INDEX trades_by_run_time",
     "0004": "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
     " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied",
     "0003": "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl,"
@@ -76,7 +77,7 @@ def test_every_migration_after_the_first_can_be_undone_here() -> None:
     assert [f"{number:04}" for number in range(2, int(newest()) + 1)] == sorted(_UNDO)
 
 
-@pytest.mark.parametrize("sums", ["trade_kinds", "trade_months"])
+@pytest.mark.parametrize("sums", ["trade_kinds", "trade_months", "trade_days", "trade_rs"])
 async def test_trades_recorded_before_they_were_sorted_out_are_counted(database: Database, sums: str) -> None:
     owner = await database.connect("owner")
     try:
@@ -84,7 +85,7 @@ async def test_trades_recorded_before_they_were_sorted_out_are_counted(database:
         await record_run(owner, "main", "run-2", trades=3)
         everything = f"SELECT * FROM {sums} ORDER BY run_id, {sums}"
         before = await owner.fetch(everything)
-        assert len(before) > 10 if sums == "trade_kinds" else 3
+        assert len(before) > (10 if sums in ("trade_kinds", "trade_days") else 3)
         assert sum(row["trades"] for row in before) == 12_003
         await _back_to(owner, "0002")
         await migrate_async(database.dsn("owner"), database.password("owner"))

@@ -250,26 +250,27 @@ async def test_commands_and_signals_are_recorded_with_what_they_ask(
         await api.close()
 
 
-async def test_the_api_and_grafana_can_read_every_table_and_write_none(database: Database) -> None:
-    for role in ("api", "grafana"):
-        connection = await database.connect(role)
-        try:
-            tables = await connection.fetch(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-            )
-            assert len(tables) == 21
-            for row in tables:
-                name = row["tablename"]
-                assert await connection.fetchval(f"SELECT count(*) FROM {name}") == 0
-                for statement in (
-                    f"DELETE FROM {name}",
-                    f"INSERT INTO {name} DEFAULT VALUES",
-                    f"DROP TABLE {name}",
-                ):
-                    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                        await connection.execute(statement)
-        finally:
-            await connection.close()
+async def test_the_api_can_read_every_table_and_write_none(database: Database) -> None:
+    connection = await database.connect("api")
+    try:
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        )
+        assert len(tables) == 30
+        for row in tables:
+            name = row["tablename"]
+            # A service that was never heard has a row, so that its silence has an age.
+            rows = 4 if name == "service_states" else 0
+            assert await connection.fetchval(f"SELECT count(*) FROM {name}") == rows
+            for statement in (
+                f"DELETE FROM {name}",
+                f"INSERT INTO {name} DEFAULT VALUES",
+                f"DROP TABLE {name}",
+            ):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+    finally:
+        await connection.close()
     recorder = await database.connect("recorder")
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

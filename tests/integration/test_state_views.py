@@ -225,7 +225,7 @@ async def test_a_stream_that_nobody_records_is_stalled_for_ever_longer(
     admin = await fresh_nats.connect("admin")
     owner = await database.connect("owner")
     try:
-        await owner.execute("DROP TABLE equity_minute")
+        await owner.execute("DROP TABLE equity_minute CASCADE")
         async with recording(fresh_nats, database):
             equity = ev.EquityMarked(
                 step=1, balance=D(1), unrealised=D(0), equity=D(1), peak=D(1), drawdown=D(0),

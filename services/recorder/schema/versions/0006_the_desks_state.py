@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -141,6 +141,5 @@ def upgrade() -> None:
         op.execute(f"CREATE TABLE {name} ({columns}){filled}")
     op.execute(_EXPECTED)
     op.execute(_INDEX)
-    op.execute("CREATE SCHEMA IF NOT EXISTS grafana")
     for name, query in _VIEWS.items():
         op.execute(f"CREATE VIEW grafana.{name} AS {query}")
