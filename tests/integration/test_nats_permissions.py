@@ -102,8 +102,8 @@ PUBLISH: dict[str, set[str]] = {
     "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.main": set(),
     "$JS.API.DIRECT.GET.KV_sessions.$KV.sessions.x": {"api"},
     "$JS.API.DIRECT.GET.KV_snapshots.$KV.snapshots.main": {"trader", "risk", "recorder"},
-    "$JS.API.DIRECT.GET.KV_deployments.$KV.deployments.main": {"trader", "risk", "api"},
-    "$JS.API.DIRECT.GET.KV_limits.$KV.limits.main": {"trader", "risk", "api"},
+    "$JS.API.DIRECT.GET.KV_deployments.$KV.deployments.main": {"trader", "risk", "recorder", "api"},
+    "$JS.API.DIRECT.GET.KV_limits.$KV.limits.main": {"trader", "risk", "recorder", "api"},
     "$SYS.REQ.SERVER.PING": set(),
 }
 
