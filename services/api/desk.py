@@ -14,7 +14,7 @@ from services.api.limits_in_force import LimitsInForce
 from services.api.line import Line
 from services.api.results import Results
 from services.api.verbs import Verbs
-from services.api.watch import Watch
+from services.shared.pulses import Watch
 
 
 @dataclass

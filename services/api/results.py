@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.api.answers.state import EquityRow, Today
 from services.api.ledger import Ledger
+from services.shared.limit_use import day_opening
 from services.shared.money import ZERO
 from services.shared.statistics import Statistics, Totals, daily_returns, summarise
 
@@ -160,8 +161,8 @@ class Results:
         days = await connection.fetch(_LAST_DAYS, run.trader, run.run_id)
         if not days or mark is None:
             return None
-        before = days[1]["last_equity"] if len(days) > 1 else run.opening_balance
-        opening = days[0]["first_equity"] if before is None else before
+        before = days[1]["last_equity"] if len(days) > 1 else None
+        opening = day_opening(days[0]["first_equity"], before, run.opening_balance)
         pnl = mark.equity - opening
         percent = round(float(pnl / opening * 100), 4) if opening > 0 else None
         return Today(day=days[0]["bucket"], opening_equity=opening, pnl=pnl, percent=percent)

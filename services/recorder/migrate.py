@@ -22,6 +22,12 @@ VIEWER = "grafana"
 """The role that reads the views of the schema of its name, and nothing else: whoever sees a dashboard may send any
 SQL under it."""
 
+ALSO = {
+    "recorder": {"service_states": "DELETE"},
+    "backup": {"backups": "SELECT, INSERT, UPDATE"},
+}
+"""What a role may do with one table beside that."""
+
 _SCHEMA = Path(__file__).with_name("schema")
 _ONE_AT_A_TIME = 0x6465736B  # an advisory lock's number: "desk"
 
@@ -97,9 +103,12 @@ async def _applied(connection: asyncpg.Connection) -> str | None:
 
 async def _grant(connection: asyncpg.Connection) -> None:
     there = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-    for role in sorted(RIGHTS.keys() & there):
+    for role in sorted((RIGHTS.keys() | ALSO.keys()) & there):
         await connection.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
-        await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+        if role in RIGHTS:
+            await connection.execute(f"GRANT {RIGHTS[role]} ON ALL TABLES IN SCHEMA public TO {role}")
+        for table, rights in ALSO.get(role, {}).items():
+            await connection.execute(f"GRANT {rights} ON {table} TO {role}")
     database = await connection.fetchval("SELECT quote_ident(current_database())")
     await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
     await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
@@ -110,4 +119,4 @@ async def _grant(connection: asyncpg.Connection) -> None:
         await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {VIEWER} TO {VIEWER}")
 
 
-__all__ = ["RIGHTS", "VIEWER", "migrate", "migrate_async", "migration_sql", "newest"]
+__all__ = ["ALSO", "RIGHTS", "VIEWER", "migrate", "migrate_async", "migration_sql", "newest"]

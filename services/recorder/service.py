@@ -7,6 +7,7 @@ database away nothing is acknowledged and nothing more is asked for; it catches 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,6 +16,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from services.recorder import measures
+from services.recorder.connection import Database
+from services.recorder.desk_state import Backlog, DeskState, Pace
 from services.recorder.intake import Intake, leave_ids_unread
 from services.recorder.retention import Retention
 from services.recorder.settings import RecorderSettings
@@ -30,6 +33,7 @@ _SERVICE = "recorder"
 _LOOK_EVERY = 1.0
 _LOOK = "look"
 _PATIENCE = 60.0
+_NOTE_WITHIN = 10.0
 
 
 class Recorder:
@@ -43,21 +47,35 @@ class Recorder:
         self._password = read_secret(settings.database_password_file)
         self._away: dict[str, str] = {}
         self._intakes: dict[str, Intake[Delivery]] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        self._pace = Pace()
 
     async def run(self) -> None:
         """Record, watch the lag and make room in the streams."""
         looking, keeping = self._writer(), self._writer()
+        noting = Database(self._settings.database_url, self._password, answer_within=_NOTE_WITHIN)
+        state = DeskState(
+            self._bus,
+            noting,
+            self._health,
+            instance=self._settings.instance,
+            trader=self._settings.trader,
+            backlogs=self._backlogs,
+            pace=self._pace,
+        )
         retention = Retention(self._bus, keeping.traders, keep=timedelta(days=self._settings.keep_days))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(beat(self._bus, self._health, _SERVICE, self._settings.instance))
                 tasks.create_task(self._look(looking))
                 tasks.create_task(retention.run())
+                tasks.create_task(state.run(), name="desk-state")
                 for stream in subjects.user(subjects.RECORDER).streams:
                     tasks.create_task(self._record(stream), name=f"record-{stream}")
         finally:
             await looking.close()
             await keeping.close()
+            await noting.close()
 
     def _writer(self) -> Writer:
         return Writer(self._settings.database_url, self._password)
@@ -97,8 +115,9 @@ class Recorder:
         pause = 0.1
         while True:
             try:
-                with measures.BATCH_SECONDS.time():
-                    written = await writer.write(batch)
+                began = time.perf_counter()
+                written = await writer.write(batch)
+                self._measure(time.perf_counter() - began, len(batch))
                 break
             except StorageUnavailable as error:
                 if stream not in self._away:
@@ -111,6 +130,10 @@ class Recorder:
             log.info("database_back", stream=stream)
             self._tell()
         _count(stream, len(batch), written)
+
+    def _measure(self, seconds: float, messages: int) -> None:
+        measures.BATCH_SECONDS.observe(seconds)
+        self._pace.note(seconds, messages)
 
     def _tell(self) -> None:
         problems = [intake.problem for intake in self._intakes.values() if intake.problem]
@@ -140,6 +163,8 @@ class Recorder:
                     continue
                 behind = (info.num_pending or 0) + (info.num_ack_pending or 0)
                 measures.LAG.labels(stream).set(behind)
+                floor = info.ack_floor.stream_seq if info.ack_floor else 0
+                self._backlogs.setdefault(stream, Backlog()).note(behind, floor, time.monotonic())
                 lag += behind
             self._health.lag = lag
             self._tell()

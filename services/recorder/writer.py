@@ -7,7 +7,6 @@ stands alone. A database that is away raises StorageUnavailable, and nothing of 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
@@ -19,24 +18,14 @@ import asyncpg
 from nats.aio.msg import Msg
 
 from services.recorder import copying, reading, statements
+from services.recorder.connection import Database
 from services.recorder.reading import BODY_AT, ENVELOPE, Row
-from services.shared.errors import InvalidInput, StorageUnavailable
+from services.shared.errors import InvalidInput
 
-_CONNECT_WITHIN = 5.0
-_ANSWER_WITHIN = 60.0
 _KEY: Final = itemgetter(ENVELOPE.index("time"), ENVELOPE.index("id"))
 
 # Of an SQLSTATE the first two: data exception, integrity constraint, program limit exceeded.
 _REFUSALS = ("22", "23", "54")
-
-# asyncpg says InternalClientError when the connection breaks at an unlucky moment.
-_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 
 DEAD: Final = "dead letter"
 
@@ -80,60 +69,28 @@ class Written:
 
 
 class Writer:
-    """One connection to the database, made when it is needed and again when it broke."""
+    """Writes through one connection, made when it is needed and again when it broke."""
 
     def __init__(self, database_url: str, password: str) -> None:
-        self._url = database_url
-        self._password = password
-        self._connection: asyncpg.Connection | None = None
+        self._database = Database(database_url, password)
 
     async def close(self) -> None:
         """Leave; never raises."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                await connection.close(timeout=2)
-            except _AWAY:
-                connection.terminate()
+        await self._database.close()
 
     async def write(self, batch: Sequence[Delivery]) -> Written:
         """Write a batch; once this returns, it is committed. Raises StorageUnavailable."""
-        try:
-            return await self._write(await self._connected(), batch)
-        except _AWAY as error:
-            self._drop()
-            raise StorageUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
-        except asyncio.CancelledError:
-            self._drop()
-            raise
+        async with self._database.connected() as connection:
+            return await self._write(connection, batch)
 
     async def traders(self) -> list[str]:
         """Every trader that ever had a deployment recorded; also shows that the database is there.
 
         Raises StorageUnavailable.
         """
-        try:
-            rows = await (await self._connected()).fetch("SELECT DISTINCT trader FROM runs ORDER BY 1")
-        except _AWAY as error:
-            self._drop()
-            raise StorageUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
+        async with self._database.connected() as connection:
+            rows = await connection.fetch("SELECT DISTINCT trader FROM runs ORDER BY 1")
         return [row["trader"] for row in rows]
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._url,
-                password=self._password,
-                timeout=_CONNECT_WITHIN,
-                command_timeout=_ANSWER_WITHIN,
-                server_settings={"application_name": "desk-recorder", "timezone": "UTC"},
-            )
-        return self._connection
 
     async def _write(self, connection: asyncpg.Connection, batch: Sequence[Delivery]) -> Written:
         """Write it quickly when all of it is new and acceptable, else carefully; in one transaction."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Coroutine
 from uuid import uuid4
 
 import structlog
@@ -41,6 +42,7 @@ _TRADER_HAS = 1.25
 """Seconds the trader has to show that it is there: a heartbeat comes each second."""
 _HANDLED_LATE = 1.0
 """Seconds by which a request may be handled after the plain copy of what the trader stored for it."""
+_WHEN_BACK = "stored: the trader does not answer, and carries it out when it is back"
 _COPIES_KEPT = 256
 _LOOK_AGAIN = 2.0
 _RESET_PATIENCE = 10.0
@@ -118,9 +120,31 @@ class DeskOrders:
 
     async def stand_in(self, request: Request) -> None:
         """`control.<t>.stop` and `.halt`: the trader stores and answers it; when it does not, it is done here."""
-        task = asyncio.create_task(self._stand_in(request))
+        self._begin(self._stand_in(request))
+
+    async def take_reset(self, request: Request) -> None:
+        """`control.<t>.reset`: stored here, since no trader may; the trader answers what becomes of it."""
+        self._begin(self._take_reset(request))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """In a task of its own: an endpoint is handed its next request only when its handler returns."""
+        task = asyncio.create_task(work)
         self._standing_in.add(task)
         task.add_done_callback(self._standing_in.discard)
+
+    async def _take_reset(self, request: Request) -> None:
+        asked, data = asyncio.get_running_loop().time(), bytes(request.data)
+        try:
+            command, _ = parse_command("reset", data)
+            command_id = await self._store(command)
+            await asyncio.sleep(_TRADER_HAS)
+            if self._heartbeats.heard_since("trader", asked):
+                return
+            reply = CommandReply(status="accepted", command_id=command_id, reason=_WHEN_BACK)
+        except (InvalidInput, NotStored) as error:
+            reply = CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
+        if request._msg.reply:
+            await request.respond(reply.model_dump_json().encode())
 
     async def _stand_in(self, request: Request) -> None:
         loop = asyncio.get_running_loop()
@@ -135,21 +159,20 @@ class DeskOrders:
             # One that lives and has not stored it was not there yet to hear it.
             if command_id is None:
                 command_id = await self._store(command)
+                log.warning("command_stored_for_silent_trader", verb=verb, command_id=command_id)
             elif alive:
                 return
-            reason = "stored: the trader does not answer, and carries it out when it is back"
-            reply = CommandReply(status="accepted", command_id=command_id, reason=reason)
+            reply = CommandReply(status="accepted", command_id=command_id, reason=_WHEN_BACK)
         except (InvalidInput, NotStored) as error:
             reply = CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
         if request._msg.reply:
             await request.respond(reply.model_dump_json().encode())
 
     async def _store(self, command: AnyCommand) -> str:
-        """Store a command in the trader's place; returns its id. Raises NotStored."""
+        """Store a command; returns its id. Raises NotStored."""
         stored = command.model_copy(update={"command_id": command.command_id or str(uuid4())})
         # Without a Nats-Msg-Id: should the trader store it too, it knows the repeat.
         await self._bus.store(subjects.command(self._trader, command.verb), stored.model_dump_json().encode())
-        log.warning("command_stored_for_silent_trader", verb=command.verb, command_id=stored.command_id)
         return str(stored.command_id)
 
     def _copied_as(self, command: AnyCommand, since: float) -> str | None:

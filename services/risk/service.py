@@ -127,6 +127,7 @@ class RiskService:
             ("limits", subjects.control(self._trader, "limits"), self._orders.answer_limits),
             ("stop", subjects.control(self._trader, "stop"), self._orders.stand_in),
             ("halt", subjects.control(self._trader, "halt"), self._orders.stand_in),
+            ("reset", subjects.control(self._trader, "reset"), self._orders.take_reset),
         )
         for name, subject, handler in endpoints:
             await service.add_endpoint(name=name, subject=subject, handler=handler)

@@ -2,7 +2,7 @@
 
 `secrets` makes what secrets are missing, `prepare` the database's roles, the streams and the buckets. Both do
 no harm when everything is there. `rotate begin` and `rotate end` renew the secrets of a running desk;
-`alert-urls` keeps the alert channels it reads, a line each.
+`alert-urls` keeps the alert channels it reads, a line each; `smtp-password` Grafana's password at its mail server.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.setup.vault import Vault, database_secret, nats_secret
+from services.setup.vault import ALERT_URLS, SMTP_PASSWORD, Vault, database_secret, nats_secret
 from services.shared.bus import Bus
 from services.shared.database_roles import ROLES, SUPERUSER
 from services.shared.errors import DeskError
 from services.shared.streams import prepare
 
-USAGE = "usage: python -m services.setup (secrets | prepare | rotate begin | rotate end | alert-urls < FILE)"
+USAGE = (
+    "usage: python -m services.setup"
+    " (secrets | prepare | rotate begin | rotate end | alert-urls < FILE | smtp-password < FILE)"
+)
 
 
 class SetupSettings(BaseSettings):
@@ -70,8 +73,11 @@ def main(arguments: list[str]) -> int:
                 vault.end(settings.nats_nodes)
                 print("only the new secrets are good")
             case ["alert-urls"]:
-                vault.set_alert_urls(sys.stdin.read())
+                vault.give(ALERT_URLS, sys.stdin.read())
                 print("kept: restart risk and api")
+            case ["smtp-password"]:
+                vault.give(SMTP_PASSWORD, sys.stdin.read().strip())
+                print("kept: restart grafana")
             case _:
                 print(USAGE, file=sys.stderr)
                 return 2

@@ -23,6 +23,9 @@ from services.shared.nats_configuration import Cluster, Login, configuration
 
 NATS_CONFIGURATION = "nats.conf"
 ALERT_URLS = "alert-urls"
+SMTP_PASSWORD = "smtp-password"  # noqa: S105 - its name
+GIVEN = (ALERT_URLS, SMTP_PASSWORD)
+"""What only a person can know: empty until it is given."""
 SEALING = ("sealing-private", "sealing-public")
 CLUSTER = "nats-cluster"
 _OLD = ".old"
@@ -60,7 +63,7 @@ HOLDERS = (
     Holder("nats", 10006, (NATS_CONFIGURATION,)),
     Holder("timescaledb", 70, ("database-postgres",)),
     Holder("migrate", 10003, ("database-owner",)),
-    Holder("grafana", 472, ("database-grafana", "grafana-admin", "grafana-key")),
+    Holder("grafana", 472, ("database-grafana", "grafana-admin", "grafana-key", SMTP_PASSWORD)),
 )
 
 RENEWED = (
@@ -110,9 +113,10 @@ class Vault:
             path.unlink()
         self._deliver(nodes)
 
-    def set_alert_urls(self, text: str) -> None:
-        """Keep the alert channels, a line each, and give them to those who send alerts."""
-        self._write(self._own / ALERT_URLS, text)
+    def give(self, name: str, text: str) -> None:
+        """Keep one of `GIVEN`, and hand it to those who use it: alert channels, a line each, or Grafana's password
+        at its mail server."""
+        self._write(self._own / name, text)
         self._deliver(1)
 
     def read(self, name: str) -> str:
@@ -131,8 +135,7 @@ class Vault:
         for name in (*RENEWED, CLUSTER, "grafana-admin", "grafana-key"):
             if not (self._own / name).exists():
                 yield name, _renewed(name, "")
-        if not (self._own / ALERT_URLS).exists():
-            yield ALERT_URLS, ""
+        yield from ((name, "") for name in GIVEN if not (self._own / name).exists())
         if not all((self._own / name).exists() for name in SEALING):
             pair = PrivateKey.generate()
             keys: tuple[PrivateKey | PublicKey, ...] = (pair, pair.public_key)
@@ -194,4 +197,14 @@ def _renewed(name: str, old: str) -> str:
     return f"{user if before != user else user + '.2'}:{made}"
 
 
-__all__ = ["HOLDERS", "RENEWED", "Holder", "Vault", "database_secret", "nats_secret"]
+__all__ = [
+    "ALERT_URLS",
+    "GIVEN",
+    "HOLDERS",
+    "RENEWED",
+    "SMTP_PASSWORD",
+    "Holder",
+    "Vault",
+    "database_secret",
+    "nats_secret",
+]

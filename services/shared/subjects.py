@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.shared.verbs import VERBS
+from services.shared.verbs import STORED_BY_THE_GUARD, VERBS
 
 DEFAULT_TRADER = "main"
 
@@ -169,7 +169,8 @@ USERS: tuple[User, ...] = (
             "market.*.quote",
             "risk.*.check",
             "heartbeat.trader.*",
-            *(f"command.*.{verb}" for verb in VERBS),
+            # As it is asked on control.*; what the guard obeys is not among them.
+            *(f"command.*.{verb}" for verb in VERBS if verb not in STORED_BY_THE_GUARD),
         ),
         subscribe=("command.>", "control.*.*", "signal.*", "heartbeat.>"),
         answers=True,
@@ -187,6 +188,7 @@ USERS: tuple[User, ...] = (
             "outcome.*",
             "command.*.halt",
             "command.*.stop",
+            *(f"command.*.{verb}" for verb in STORED_BY_THE_GUARD),
             "heartbeat.risk.*",
         ),
         subscribe=(
@@ -218,7 +220,7 @@ USERS: tuple[User, ...] = (
         subscribe=("heartbeat.>",),
         streams=(EVENTS, COMMANDS, MARKET),
         watches=(EVENTS, COMMANDS, MARKET),
-        reads=(SNAPSHOTS,),
+        reads=(SNAPSHOTS, DEPLOYMENTS, LIMITS),
     ),
     User(
         "api",

@@ -2,7 +2,8 @@
 
 The plain copy of a command wakes the reader and, where it stops something, blocks new risk at once; it does
 nothing else, since it carries no sequence (PROTOCOL 5). Whoever wants an answer asks on `control.<t>.<verb>`:
-the request is stored, and answered with what became of it; requests do not wait for each other.
+the request is stored, and answered with what became of it; requests do not wait for each other. What the
+guard obeys (`STORED_BY_THE_GUARD`) the guard itself stores: a trader cannot clear its own halt.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from services.shared.commands import (
 )
 from services.shared.errors import BusError, InvalidInput, NotStored
 from services.shared.repeats import CarriedOut, identity
-from services.shared.verbs import ASKED
+from services.shared.verbs import ASKED, STORED_BY_THE_GUARD
 
 log = structlog.get_logger(__name__)
 
@@ -198,7 +199,10 @@ class Inbox:
 
     def carried_out(self, taken: StoredCommand, reply: CommandReply) -> None:
         """Tell whoever asked for this command what became of it."""
-        for waiting in self._waiting.get(taken.identity, ()):
+        known_as = [taken.identity]
+        if taken.command is not None and taken.verb in STORED_BY_THE_GUARD:
+            known_as.append(_nameless(taken.command))
+        for waiting in (each for name in known_as for each in self._waiting.get(name, ())):
             if not waiting.done():
                 waiting.set_result(reply)
 
@@ -255,25 +259,27 @@ class Inbox:
             command, ignored = parse_command(verb, data)
         except InvalidInput as error:
             return CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
-        command_id = command.command_id or str(uuid4())
+        by_guard = verb in STORED_BY_THE_GUARD
+        command_id = command.command_id or ("" if by_guard else str(uuid4()))
         stored = command.model_copy(update={"command_id": command_id})
         future: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(asked := identity(verb, stored), [])
+        waiting = self._waiting.setdefault(
+            asked := identity(verb, stored) if command_id else _nameless(stored), []
+        )
         waiting.append(future)
         try:
-            # Without a Nats-Msg-Id: NATS must drop no stop for its id (see `shared.repeats`).
-            await self._bus.store(
-                subjects.command(self._trader, verb), stored.model_dump_json(exclude_none=True).encode()
-            )
-            self._heard.set()
+            if not by_guard:
+                # Without a Nats-Msg-Id: NATS must drop no stop for its id (see `shared.repeats`).
+                await self._bus.store(
+                    subjects.command(self._trader, verb), stored.model_dump_json(exclude_none=True).encode()
+                )
+                self._heard.set()
             async with asyncio.timeout(_ANSWER_WITHIN):
                 reply = await future
         except NotStored as error:
             return CommandReply(status="rejected", command_id=command_id, reason=str(error))
         except TimeoutError:
-            reply = CommandReply(
-                status="accepted", command_id=command_id, reason="stored; not carried out yet"
-            )
+            reply = _not_yet(command_id or named_id(data), by_guard=by_guard)
         finally:
             waiting.remove(future)
             if not waiting:
@@ -281,6 +287,20 @@ class Inbox:
         if reply.status == "accepted":
             reply = reply.model_copy(update={"reason": noting_ignored(reply.reason, ignored)})
         return reply
+
+
+def _nameless(command: AnyCommand) -> str:
+    """What is asked, whatever id whoever stores it gives it."""
+    return identity(command.verb, command.model_copy(update={"command_id": "any"}))
+
+
+def _not_yet(command_id: str, *, by_guard: bool) -> CommandReply:
+    if not by_guard:
+        return CommandReply(status="accepted", command_id=command_id, reason="stored; not carried out yet")
+    why_not = (
+        "not reset so far: the guard, which alone may store it, does not answer; it may still do it later"
+    )
+    return CommandReply(status="rejected", command_id=command_id, reason=why_not)
 
 
 def _ignore(verb: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,22 @@ async def test_the_same_id_for_several_verbs_at_once_gets_each_its_own_answer(as
     )
     assert (deploy["status"], deploy["reason"]) == ("accepted", "")
     assert resume["status"] == "rejected"
+
+
+async def test_without_the_guard_nothing_is_reset_and_that_is_the_answer(asker: Asker) -> None:
+    await asker.deployed()
+    answer = await asker.req("halt", {"reason": "enough"})
+    await asker.until_said(answer["command_id"], "halt", "done")
+    assert asker.running.kill("risk", signal.SIGSTOP)
+    try:
+        answer = await asker.req("reset", {"reason": "looked at it"})
+        assert answer["status"] == "rejected"
+        assert "the guard" in answer["reason"]
+        assert asker.running.status()["halted"]
+    finally:
+        asker.running.kill("risk", signal.SIGCONT)
+    # It had been asked, and the guard does it now that it can.
+    await asyncio.to_thread(asker.running.until, lambda: not asker.running.status()["halted"], 30, "reset")
 
 
 UNUSABLE = [

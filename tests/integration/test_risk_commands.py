@@ -13,7 +13,7 @@ from services.shared.commands import (
     CommandReply,
     parse_command,
 )
-from services.shared.errors import NoAnswer
+from services.shared.errors import NoAnswer, NotStored
 from services.shared.events import LimitsChanged
 from services.shared.wire import decode
 from tests.guard_at_work import Wired, beat, go_live, lose_3000, until
@@ -41,7 +41,7 @@ async def test_a_halt_is_stored_as_a_command_and_latched_over_restart_until_a_re
     assert [reason.code for reason in denied.verdicts[0].reasons] == ["halted"]
 
     await wired.ask(wired.next(status("HALTED")))
-    await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "mended", "by": "ann"}')
+    await wired.operator.store(subjects.command(wired.trader, "reset"), b'{"reason": "mended", "by": "ann"}')
 
     async def resets() -> list[LimitsChanged]:
         found = [decode(data).body for data in await wired.stored(subjects.event("limits", wired.trader))]
@@ -67,7 +67,7 @@ async def test_a_run_that_begins_right_after_a_reset_is_judged_without_the_halt(
     await lose_3000(wired)
     await wired.ask(wired.next(status("HALTED")))
     second = Desk(guard=Guard(), run_id=f"{wired.wire.run_id}-2", time=wired.desk.time)
-    await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "mended"}')
+    await wired.operator.store(subjects.command(wired.trader, "reset"), b'{"reason": "mended"}')
     wired.desk, wired.wire = second, WireTrader(wired.trader, run_id=second.run_id)
     await wired.ask(wired.starting())
     assert (await wired.ask(wired.next(judge=[entry()]))).verdicts[0].approved
@@ -75,7 +75,7 @@ async def test_a_run_that_begins_right_after_a_reset_is_judged_without_the_halt(
 
 async def test_a_reset_stored_before_a_halt_clears_nothing(wired: Wired) -> None:
     await wired.begin()
-    await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "too early"}')
+    await wired.operator.store(subjects.command(wired.trader, "reset"), b'{"reason": "too early"}')
 
     async def passed() -> bool:
         return bool((await wired.state()).get("commands_seq"))
@@ -138,6 +138,30 @@ async def test_stop_and_halt_are_answered_and_stored_while_the_trader_is_dead(
     assert [reply.status for reply in replies] == ["accepted", "accepted", "accepted", "rejected"]
     assert [reply.command_id for reply in replies[:2]] == [mine, mine]
     assert all(reply.command_id for reply in replies)
+
+
+async def test_a_reset_is_stored_by_the_guard_and_answered_by_it_while_the_trader_is_dead(
+    wired: Wired,
+) -> None:
+    await wired.change({})
+    subject, mine = subjects.control(wired.trader, "reset"), f"reset-{wired.trader}"
+    asked = json.dumps({"command_id": mine, "reason": "looked at it"}).encode()
+    reply = CommandReply.model_validate_json(await wired.operator.request(subject, asked, timeout=5))
+    assert (reply.status, reply.command_id) == ("accepted", mine)
+    (stored,) = await wired.stored(subjects.command(wired.trader, "reset"), subjects.COMMANDS)
+    command, _ = parse_command("reset", stored)
+    assert command.command_id == mine
+    refused = CommandReply.model_validate_json(await wired.operator.request(subject, b"{}", timeout=5))
+    assert refused.status == "rejected"
+
+
+async def test_no_trader_can_clear_its_own_halt(wired: Wired) -> None:
+    await wired.begin()
+    await wired.operator.store(subjects.command(wired.trader, "halt"), b'{"reason": "enough"}')
+    with pytest.raises(NotStored):
+        await wired.bus.store(subjects.command(wired.trader, "reset"), b'{"reason": "all is well"}')
+    await wired.change({})
+    assert await wired.stored(subjects.command(wired.trader, "reset"), subjects.COMMANDS) == []
 
 
 async def test_a_stop_under_a_used_id_is_stored_for_a_dead_trader(wired: Wired) -> None:
@@ -217,7 +241,7 @@ async def test_a_repeated_reset_does_nothing_and_a_halt_is_a_new_one_in_the_next
     assert await halts() == ["h1"]
     over = wired.next(fill(2, "sell", "1.0921", purpose="exit"), closed("-1", "9999"), status("HALTED"))
     await wired.ask(over)
-    await wired.bus.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
+    await wired.operator.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
     await carried_out()
     assert await halts() == []
 
@@ -232,9 +256,9 @@ async def test_a_repeated_reset_does_nothing_and_a_halt_is_a_new_one_in_the_next
     assert await halts() == ["h1"]
     await wired.bus.store(halt, b'{"command_id": "h1"}')
     await wired.ask(wired.next(status("HALTED")))
-    await wired.bus.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
+    await wired.operator.store(reset, b'{"command_id": "r1", "reason": "looked at it"}')
     await carried_out()
     assert await halts() == ["h1"]
-    await wired.bus.store(reset, b'{"command_id": "r2", "reason": "looked at it"}')
+    await wired.operator.store(reset, b'{"command_id": "r2", "reason": "looked at it"}')
     await carried_out()
     assert await halts() == []

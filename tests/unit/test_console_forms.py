@@ -13,9 +13,9 @@ from services.api.console.deploy_checks import clock_check
 from services.api.console.deploy_dialog import summary
 from services.api.console.strategy_form import FILE, strategy_forms
 from services.api.console.wording import UNKNOWN, money, number, percent, span, tile_help, tile_texts
-from services.api.watch import Pulse
 from services.shared.commands import Deploy, Heartbeat
 from services.shared.errors import InvalidInput
+from services.shared.pulses import Pulse
 from services.trader.strategies.base import make
 from services.trader.strategies.catalogue import BUILT_IN
 

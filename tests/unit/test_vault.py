@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.setup.vault import HOLDERS, RENEWED, Vault
+from services.setup.vault import GIVEN, HOLDERS, RENEWED, Vault
 from services.shared import subjects
 from services.shared.errors import InvalidInput, Refused
 from services.shared.nats_configuration import Login
@@ -42,7 +42,7 @@ def test_no_two_secrets_are_the_same_and_none_has_a_letter_that_grafana_or_nats_
     root: Path,
 ) -> None:
     _vault(root).ensure()
-    kept = {name: text for name, text in _texts(root / "setup").items() if name != "alert-urls"}
+    kept = {name: text for name, text in _texts(root / "setup").items() if name not in GIVEN}
     assert len(set(kept.values())) == len(kept)
     for name, text in kept.items():
         assert re.fullmatch(r"[A-Za-z0-9_:+/=.-]{40,}", text), name
@@ -114,17 +114,29 @@ def test_what_has_encrypted_what_is_stored_is_not_renewed(root: Path) -> None:
     before = _texts(root / "setup")
     vault.begin()
     after = _texts(root / "setup")
-    kept = {"grafana-key", "grafana-admin", "sealing-private", "sealing-public", "nats-cluster", "alert-urls"}
+    kept = {"grafana-key", "grafana-admin", "sealing-private", "sealing-public", "nats-cluster", *GIVEN}
     assert {name for name in before if before[name] == after[name]} == kept
 
 
 def test_alert_channels_reach_those_who_send_alerts(root: Path) -> None:
     vault = _vault(root)
     vault.ensure()
-    vault.set_alert_urls("mailto://desk:secret@example.com\n")
+    vault.give("alert-urls", "mailto://desk:secret@example.com\n")
     vault.ensure()
     for holder in ("risk", "api"):
         assert (root / holder / "alert-urls").read_text().strip() == "mailto://desk:secret@example.com"
+
+
+def test_grafanas_password_at_its_mail_server_is_there_for_grafana_alone_and_empty_until_it_is_given(
+    root: Path,
+) -> None:
+    vault = _vault(root)
+    vault.ensure()
+    assert (root / "grafana" / "smtp-password").read_text().strip() == ""
+    vault.give("smtp-password", "hunter2")
+    vault.ensure()
+    with_it = {path.parent.name for path in root.glob("*/smtp-password") if "hunter2" in path.read_text()}
+    assert with_it == {"setup", "grafana"}
 
 
 def test_a_cluster_has_its_nodes_and_a_server_alone_has_none(root: Path) -> None:

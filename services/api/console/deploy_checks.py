@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from services.api.answers.state import StatusAnswer
 from services.api.console.wording import money
 from services.api.desk import Desk
-from services.api.watch import LATE_AFTER, Pulse
+from services.api.watch import LATE_AFTER
 from services.shared import instruments
 from services.shared.commands import Deploy
 from services.shared.errors import InvalidInput, StorageUnavailable
 from services.shared.limits import Limits, deploy_check
+from services.shared.pulses import Pulse
 
 if TYPE_CHECKING:
     from services.api.ledger import Proxy
