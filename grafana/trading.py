@@ -104,7 +104,7 @@ _DRAWDOWN = f"""
 WITH before AS (
     SELECT peak::float8 AS peak, max_drawdown::float8 AS deepest FROM grafana.marks
     WHERE run_id = '$run' AND time < {_SINCE} ORDER BY time DESC LIMIT 1)
-SELECT $__timeGroup(time, '$__interval') AS time, -max(deepest) AS "Drawdown"
+SELECT $__timeGroup(time, '$__interval') AS time, 0 - max(deepest) AS "Drawdown"
 FROM (
     SELECT time, coalesce(drawdown, CASE
         WHEN max_drawdown > coalesce(lag(max_drawdown) OVER (ORDER BY seq), (SELECT deepest FROM before), 0)

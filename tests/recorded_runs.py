@@ -118,6 +118,14 @@ _RS = """
 insert into trade_rs select trader, run_id, floor(least(greatest(r_multiple, -10), 20) * 2) / 2, count(*)
 from trades where run_id = $1 and r_multiple is not null group by 1, 2, 3"""
 
+_BARS = """
+insert into bars (time, id, trader, run_id, emitter, seq, recorded, instrument, seconds, start, bid_open, bid_high,
+    bid_low, bid_close, ask_open, ask_high, ask_low, ask_close, volume)
+select time, gen_random_uuid(), $1, $2, 'feed', i, $6::timestamptz, 'EURUSD', 60, time - $4::interval,
+    price, price, price, price, price + 0.0001, price + 0.0001, price + 0.0001, price + 0.0001, 100
+from (select i, $3::timestamptz + i * $4::interval as time, 1.07 + (i % 997) * 0.00001 as price
+      from generate_series(1::bigint, $5::bigint) as i) as made"""
+
 
 async def record_run(
     connection: asyncpg.Connection[asyncpg.Record],
@@ -129,9 +137,10 @@ async def record_run(
     spacing: timedelta = timedelta(minutes=1),
     start: datetime = START,
     recorded: datetime | None = None,
+    bars: bool = False,
     timeout: float = 1800,
 ) -> None:
-    """A finished run with so many trades and marks, one mark each `spacing`."""
+    """A finished run with so many trades and marks, one mark, and with `bars` one bar, each `spacing`."""
     marks = trades * marks_a_trade
     wall = recorded or datetime.now(UTC)
     end = start + marks * spacing
@@ -141,6 +150,8 @@ async def record_run(
         _TRADES, trader, run_id, start, spacing, trades, marks_a_trade, wall, timeout=timeout
     )
     await connection.execute(_OPENINGS, run_id, timeout=timeout)
+    if bars:
+        await connection.execute(_BARS, trader, run_id, start, spacing, marks, wall, timeout=timeout)
     for level, bucket in _BUCKETS.items():
         first, last = _equity("(min(seq) / 2)"), _equity("(max(seq) / 2)")
         sql = _ROLLUP.format(level=level, bucket=bucket, first=first, last=last)

@@ -69,7 +69,7 @@ def create_app(
     install(app)
     # Where no route matches, and not a mount at `/`, which would match where only the method is wrong.
     login = Login(sessions, doorkeeper, desk.journal)
-    app.router.default = Entrance(sessions, login, console, app.router.default)
+    app.router.default = Entrance(desk, sessions, login, console, app.router.default)
     _publish(app)
     app.add_middleware(Gate, doorkeeper=doorkeeper, in_session=lambda scope: sessions.who(scope) is not None)
     app.add_middleware(Door)  # the last one added is the outermost

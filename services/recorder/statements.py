@@ -160,6 +160,18 @@ _TOTALS = """totalled AS (
     ON CONFLICT (trader, run_id, month) DO UPDATE SET
         trades = had.trades + excluded.trades, wins = had.wins + excluded.wins,
         losses = had.losses + excluded.losses, pnl = had.pnl + excluded.pnl, r_sum = had.r_sum + excluded.r_sum
+), by_day AS (
+    INSERT INTO trade_days AS had (trader, run_id, day, strategy, trades, pnl)
+    SELECT trader, run_id, ((trade_time - interval '1 microsecond') AT TIME ZONE 'America/New_York'
+            + interval '7 hours')::date, strategy, count(*), sum(pnl)
+    FROM new WHERE run_id <> '' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (trader, run_id, day, strategy) DO UPDATE SET
+        trades = had.trades + excluded.trades, pnl = had.pnl + excluded.pnl
+), by_r AS (
+    INSERT INTO trade_rs AS had (trader, run_id, r_from, trades)
+    SELECT trader, run_id, floor(least(greatest(r_multiple, -10), 20) * 2) / 2, count(*)
+    FROM new WHERE run_id <> '' AND r_multiple IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (trader, run_id, r_from) DO UPDATE SET trades = had.trades + excluded.trades
 )"""
 
 _ADJUSTMENTS = """totalled AS (

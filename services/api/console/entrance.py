@@ -18,11 +18,17 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.console.grafana_door import GRAFANA_LOGIN_PATH, grafana_login
+from services.api.console.grafana_door import (
+    DASHBOARD_PATH,
+    GRAFANA_LOGIN_PATH,
+    grafana_login,
+    to_dashboard,
+)
 from services.api.console.headers import FIXED, STORED_NOWHERE
 from services.api.console.login import LOGIN_PATH, LOGOUT_PATHS, STATE_PATH, Login, own_path
 from services.api.console.login_page import STARTING, UNREAD, plain_page
 from services.api.console.sessions import Sessions
+from services.api.desk import Desk
 
 ASSETS = Path(__file__).parent / "assets"
 ASSETS_PATH = "/console/assets/"
@@ -51,7 +57,10 @@ class Entrance:
     `/api` and no route.
     """
 
-    def __init__(self, sessions: Sessions, login: Login, loaded: Loaded, otherwise: ASGIApp) -> None:
+    def __init__(
+        self, desk: Desk, sessions: Sessions, login: Login, loaded: Loaded, otherwise: ASGIApp
+    ) -> None:
+        self._desk = desk
         self._sessions = sessions
         self._login = login
         self._loaded = loaded
@@ -85,6 +94,9 @@ class Entrance:
         person = self._sessions.who(scope)
         if person is None:
             await self._without_session(scope)(scope, receive, send)
+            return
+        if scope["path"] == DASHBOARD_PATH:
+            await (await to_dashboard(self._desk))(scope, receive, send)
             return
         console = self._loaded()
         if console is None:
