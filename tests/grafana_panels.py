@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import yaml
 
 FOLDER = Path(__file__).parent.parent / "grafana"
 POINTS = 1000
@@ -104,6 +105,21 @@ def variables(board: Mapping[str, Any]) -> list[Asked]:
         Asked(board["title"], f"variable {each['name']}", "A", "variable", each["query"], POINTS)
         for each in board["templating"]["list"]
         if each["type"] == "query"
+    ]
+
+
+def rules() -> list[tuple[Asked, timedelta]]:
+    """Every query of the alert rules, and how far back it looks. What is computed of their answers is no query."""
+    return [
+        (
+            Asked("Rule", rule["title"], each["refId"], "rule", each["model"]["rawSql"], POINTS),
+            timedelta(seconds=each["relativeTimeRange"]["from"]),
+        )
+        for path in sorted((FOLDER / "provisioning" / "alerting").glob("*.yaml"))
+        for group in yaml.safe_load(path.read_text()).get("groups", ())
+        for rule in group["rules"]
+        for each in rule["data"]
+        if "rawSql" in each["model"]
     ]
 
 

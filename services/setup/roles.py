@@ -16,6 +16,8 @@ from services.shared.errors import StorageUnavailable
 
 CONNECTIONS = {"owner": 4, "recorder": 16, "api": 24, "grafana": 16}
 """How many each may hold at once: whoever sends Grafana long queries takes nobody else's place."""
+_SETTINGS = {"grafana": {"default_transaction_read_only": "on", "statement_timeout": "15s", "jit": "off"}}
+"""What a role begins with. It may set it otherwise: what it may do at all is for GRANT to say."""
 
 
 async def ensure_roles(
@@ -34,6 +36,8 @@ async def ensure_roles(
             verb = "ALTER" if role in there else "CREATE"
             await connection.execute(role_statement(verb, role, passwords[role]))
             await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT {CONNECTIONS[role]}")
+            for setting, value in _SETTINGS.get(role, {}).items():
+                await connection.execute(f"ALTER ROLE {role} SET {setting} = '{value}'")
         await connection.execute(role_statement("ALTER", SUPERUSER, superuser[0]))
         if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")

@@ -38,7 +38,7 @@ MARKS_A_TRADE = 10
 SPACING = timedelta(seconds=10)
 ROUNDS = 5
 POLLS_A_ROUND = 10
-_WITHOUT_INDEXES = ("equity", "trades", "events")
+_WITHOUT_INDEXES = ("equity", "trades", "events", "bars")
 
 
 @contextmanager
@@ -53,7 +53,15 @@ def _servers(folder: Path) -> Iterator[tuple[NatsForTests, PostgresForTests]]:
         nats.stop()
 
 
-async def _fill(database: Database, trader: str, small: int, large: int) -> None:
+async def _fill(
+    database: Database,
+    trader: str,
+    small: int,
+    large: int,
+    *,
+    marks_a_trade: int = MARKS_A_TRADE,
+    bars: bool = False,
+) -> None:
     """Both runs. Indexes are made after the rows, by the tables' owner, as a restore would."""
     owner = await database.connect("owner")
     try:
@@ -71,7 +79,13 @@ async def _fill(database: Database, trader: str, small: int, large: int) -> None
             await owner.execute(statement)
         for run_id, trades in (("small", small), ("large", large)):
             await record_run(
-                owner, trader, run_id, trades=trades, marks_a_trade=MARKS_A_TRADE, spacing=SPACING
+                owner,
+                trader,
+                run_id,
+                trades=trades,
+                marks_a_trade=marks_a_trade,
+                spacing=SPACING,
+                bars=bars,
             )
         for table in _WITHOUT_INDEXES:
             await owner.execute(f"alter table {table} add primary key (time, id)", timeout=1800)

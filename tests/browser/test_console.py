@@ -50,6 +50,18 @@ def test_from_the_first_visit_to_a_run_on_paper_in_five_clicks_at_most(
         expect(visit.live("equity")).to_have_text(re.compile(r"^\d{1,3},\d{3}\.\d\d$"), timeout=PATIENCE)
 
 
+def test_an_address_opens_deploy_or_stop_and_does_nothing_by_itself(visit: Visit) -> None:
+    visit.log_in()
+    for address, heading in (("/?open=deploy", "Deploy"), ("/?open=stop", "Stop the deployment")):
+        visit.page.goto(visit.url + address)
+        expect(visit.page.get_by_role("dialog").get_by_role("heading", name=heading).first).to_be_visible(
+            timeout=PATIENCE
+        )
+    visit.page.goto(visit.url + "/?open=else")
+    visit.until_live()
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+
+
 def test_a_wrong_parameter_cannot_be_started(visit: Visit) -> None:
     visit.log_in()
     visit.button("Deploy").click()

@@ -182,6 +182,8 @@ def test_a_page_says_that_grafana_is_missing_and_any_other_name_leads_to_the_one
             "/login?next=/grafana/d/desk-trading",
         )
         assert browser.get("/grafana/api/search").status_code == 401
+        for first_page in ("/grafana", "/grafana/"):
+            assert browser.get(first_page).headers["location"] == "/dashboard"
         entered = browser.post("/login", data={"token": desk.token}, headers={"Origin": desk.url})
         assert entered.status_code == 303
         missing = browser.get("/grafana/d/desk-trading")
@@ -211,13 +213,13 @@ def test_grafana_hears_who_somebody_is_from_the_api_and_never_from_a_browser(des
     forged = {"X-Webauth-User": "admin", "X-Webauth-Role": "Admin", "x-webauth-user": "admin"}
     try:
         with httpx.Client(base_url=desk.url, timeout=10) as browser:
-            assert browser.get("/grafana/", headers=forged).status_code == 303
+            assert browser.get("/grafana/d/any", headers=forged).status_code == 303
             for viewer, role, rights in (("", "operator", "Editor"), ("--viewer", "viewer", "Viewer")):
                 token = desk.desk("token", *filter(None, (viewer,))).strip()
                 browser.cookies.clear()
                 browser.post("/login", data={"token": token, "name": "admin"}, headers={"Origin": desk.url})
-                desk.until(lambda: browser.get("/grafana/").status_code == 200, "the stand-in answers")
-                heard = browser.get("/grafana/", headers=forged).text.lower().splitlines()
+                desk.until(lambda: browser.get("/grafana/d/any").status_code == 200, "the stand-in answers")
+                heard = browser.get("/grafana/d/any", headers=forged).text.lower().splitlines()
                 told = [line for line in heard if line.startswith("x-webauth-")]
                 assert sorted(told) == [f"x-webauth-role: {rights.lower()}", f"x-webauth-user: {role}"]
                 assert not any(line.startswith(("cookie:", "authorization:")) for line in heard)

@@ -54,7 +54,7 @@ class Frame:
 
         async def show(request: Request) -> None:
             person: Person = request.scope[PERSON]
-            self._build(path, title, person)
+            self._build(path, title, person, request.query_params.get("open", ""))
             with ui.element("div").classes("desk-page"):
                 made = content()
                 if made is not None:
@@ -62,7 +62,8 @@ class Frame:
 
         ui.page(path, title=f"{title} · {self._desk.trader} · tradedesk")(show)
 
-    def _build(self, path: str, title: str, person: Person) -> None:
+    def _build(self, path: str, title: str, person: Person, opened: str) -> None:
+        """`opened` is the dialog that an address like `/?open=stop` asks for, as Grafana's control row does."""
         ui.add_head_html(_HEAD)
         deploy = DeployDialog(self._desk, self._feed, person, self._channels)
         stop = StopDialog(self._desk, self._feed, person)
@@ -76,6 +77,8 @@ class Frame:
                             f"desk-{name.lower()}"
                         )
                         made.props('unelevated no-caps aria-haspopup="dialog"')
+                        if opened == name.lower():
+                            ui.timer(0, dialog.open, once=True)
                         if not person.may_act:
                             made.props(f'disable title="{MAY_NOT_ACT}"')
             ui.html(_navigation(path, person), sanitize=False, tag="div").classes("desk-row")
