@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # What the containers' images install, each with the versions of requirements.lock.
 IMAGE_EXTRAS := build setup trader risk recorder api
 
-.PHONY: help install run test lint format bench docs pictures lock clean
+.PHONY: help install run test lint format bench docs dashboards panels pictures lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,12 @@ docs: install ## write the tables and schemas of the docs from the code
 	$(BIN)/python docs/strategy_forms.py
 	$(BIN)/python -m services.shared.asyncapi
 	$(BIN)/python -m services.api.openapi
+
+dashboards: install ## write Grafana's dashboards from their code
+	$(BIN)/python -m grafana.generate
+
+panels: install ## every panel of the dashboards on a million trades: rows and milliseconds
+	$(BIN)/python -m tests.bench panels
 
 pictures: install ## take the pictures of the docs from the real thing
 	$(BIN)/python docs/pictures/make.py

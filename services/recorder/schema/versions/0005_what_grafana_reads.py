@@ -95,12 +95,14 @@ SELECT trader, run_id, instrument, time, start, ((bid_close + ask_close) / 2)::f
 FROM bars""",
     # As services.api.positions has it: the last 200 openings without a closed trade, less what exits have closed.
     "open_positions": """
-SELECT r.trader, r.run_id, opened.seq, (opened.body ->> 'trade')::bigint AS trade, opened.body ->> 'instrument' AS instrument,
-    opened.body ->> 'side' AS side, greatest((opened.body ->> 'amount')::numeric - coalesce(exits.amount, 0), 0) AS open_amount,
+SELECT r.trader, r.run_id, opened.seq, (opened.body ->> 'trade')::bigint AS trade,
+    opened.body ->> 'instrument' AS instrument, opened.body ->> 'side' AS side,
+    greatest((opened.body ->> 'amount')::numeric - coalesce(exits.amount, 0), 0) AS open_amount,
     (opened.body ->> 'entry_time')::timestamptz AS entry_time, (opened.body ->> 'entry_price')::numeric AS entry_price,
     (opened.body ->> 'stop')::numeric AS stop, (opened.body ->> 'target')::numeric AS target,
     (opened.body ->> 'initial_risk')::numeric AS initial_risk, opened.body ->> 'strategy' AS strategy,
-    CASE WHEN opened.body ->> 'side' = 'long' THEN bar.bid_close ELSE bar.ask_close END AS price, bar.time AS priced_at
+    CASE WHEN opened.body ->> 'side' = 'long' THEN bar.bid_close ELSE bar.ask_close END AS price,
+    bar.time AS priced_at
 FROM runs AS r
     CROSS JOIN LATERAL (SELECT seq, time, body FROM events WHERE run_id = r.run_id AND type = 'trade.opened'
         ORDER BY seq DESC LIMIT 200) AS opened

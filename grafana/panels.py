@@ -1,0 +1,256 @@
+"""What all of the desk's dashboards share: how a query, a panel, a variable and a link are made.
+
+A panel cannot be made here without a number, a place, a unit, a description and what it says without data.
+What a panel asks and shows is its dashboard's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from grafana_foundation_sdk.builders import barchart, common, dashboard, stat, table, text, timeseries
+from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import common as kinds
+from grafana_foundation_sdk.models import dashboard as model
+
+SOURCE: Final = kinds.DataSourceRef(type_val="grafana-postgresql-datasource", uid="desk-db")
+"""The database, as provisioning/datasources names it."""
+TAG: Final = "desk"
+"""Every dashboard of the desk has it, and so they find one another."""
+GREEN, RED, ORANGE, BLUE, GREY = "green", "red", "orange", "blue", "#8e8e8e"
+DIM: Final = "text"
+
+P = TypeVar("P", barchart.Panel, stat.Panel, table.Panel, text.Panel, timeseries.Panel)
+
+
+@dataclass(frozen=True)
+class Query(Dataquery, cog.Builder[Dataquery]):
+    """SQL for the desk's database. With `series` the answer is drawn over time: its column `time` must be sorted,
+    and each column of numbers is a series by its name."""
+
+    sql: str
+    ref: str = "A"
+    series: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """As Grafana keeps it."""
+        return {
+            "refId": self.ref,
+            "datasource": SOURCE,
+            "format": "time_series" if self.series else "table",
+            "rawQuery": True,
+            "editorMode": "code",
+            "rawSql": self.sql.strip(),
+        }
+
+    def build(self) -> Dataquery:
+        """Itself: panels are handed builders."""
+        return self
+
+
+class _Link(dashboard.DashboardLink):
+    """The kit puts every link into a menu, unless told nothing at all."""
+
+    def build(self) -> model.DashboardLink:
+        link = super().build()
+        link.placement = None  # type: ignore[assignment]
+        return link
+
+
+def place(x: int, y: int, w: int, h: int) -> model.GridPos:
+    """Where a panel stands on the grid of 24 columns."""
+    return model.GridPos(x=x, y=y, w=w, h=h)
+
+
+def panel(
+    kind: P,
+    number: int,
+    title: str,
+    *,
+    at: model.GridPos,
+    about: str,
+    unit: str,
+    none: str,
+    asks: Sequence[Query] = (),
+) -> P:
+    """`kind` with all that every panel must have. `number` is for ever: alerts and links name it. `none` is what
+    the panel says when there is nothing to show."""
+    kind.id(number).title(title).grid_pos(at).description(about).unit(unit).no_value(none)
+    if asks:
+        kind.datasource(SOURCE).targets(list(asks))
+    return kind
+
+
+def figure(column: str) -> stat.Panel:
+    """One value, large; `column` is the column that has it, be it a number or a text."""
+    return (
+        stat.Panel()
+        .reduce_options(
+            common.ReduceDataOptions().calcs(["lastNotNull"]).fields(f"/^{column}$/").values(False)
+        )
+        .graph_mode(kinds.BigValueGraphMode.NONE)
+        .color_mode(kinds.BigValueColorMode.NONE)
+        .text_mode(kinds.BigValueTextMode.VALUE)
+        .thresholds(steps((None, DIM)))
+    )
+
+
+def curve() -> timeseries.Panel:
+    """Lines over time, at most so many points that the eye could tell apart."""
+    return (
+        timeseries.Panel()
+        .max_data_points(POINTS)
+        .legend(common.VizLegendOptions().show_legend(False).display_mode(kinds.LegendDisplayMode.LIST))
+        .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
+        .line_width(1)
+        .show_points(kinds.VisibilityMode.NEVER)
+        .span_nulls(True)
+        .thresholds(steps((None, DIM)))
+    )
+
+
+def bars(column: str) -> barchart.Panel:
+    """A bar for each row; `column` is the text below it."""
+    return (
+        barchart.Panel()
+        .x_field(column)
+        .show_value(kinds.VisibilityMode.NEVER)
+        .fill_opacity(80)
+        .line_width(0)
+        .x_tick_label_spacing(100)
+        .legend(common.VizLegendOptions().show_legend(False).display_mode(kinds.LegendDisplayMode.LIST))
+        .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
+    )
+
+
+def listing() -> table.Panel:
+    """Rows as they are."""
+    return (
+        table.Panel().show_header(True).cell_height(kinds.TableCellHeight.SM).thresholds(steps((None, DIM)))
+    )
+
+
+POINTS: Final = 600
+"""How many points a curve has at most. `$__interval` comes of it."""
+
+
+def steps(*from_to: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+    """Colours from a value on; the first step must begin at None, below everything."""
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps([model.Threshold(value=value, color=color) for value, color in from_to])
+    )
+
+
+def by_threshold() -> dashboard.FieldColor:
+    """Colour each value by the steps."""
+    return dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS)
+
+
+def fixed(color: str) -> dashboard.FieldColor:
+    """One colour for all."""
+    return dashboard.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(color)
+
+
+def words(colors: Mapping[str, str]) -> list[model.ValueMapping]:
+    """Colours of texts; without any, all look the same."""
+    options = {
+        word: model.ValueMappingResult(text=word, color=color, index=place)
+        for place, (word, color) in enumerate(colors.items())
+    }
+    return [model.ValueMap(options=options)]
+
+
+def given(**properties: Any) -> list[model.DynamicConfigValue]:
+    """Properties of an override. Two underscores stand for a dot, so `custom__width` is `custom.width`."""
+    return [
+        model.DynamicConfigValue(id_val=name.replace("__", "."), value=value)
+        for name, value in properties.items()
+    ]
+
+
+def painted(color: str) -> dict[str, str]:
+    """A fixed colour, as the value of an override's `color`."""
+    return {"mode": "fixed", "fixedColor": color}
+
+
+# Until 12.2 a table hides a column by the first, later ones by the second; each ignores the other's.
+HIDDEN: Final = {"custom__hidden": True, "custom__hideFrom": {"viz": True, "legend": True, "tooltip": True}}
+
+
+def chosen(name: str, label: str, sql: str, *, about: str, shown: bool = True) -> dashboard.QueryVariable:
+    """A choice among what the database has: columns `__text` and `__value`, or one. The first row is the default."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .description(about)
+        .datasource(SOURCE)
+        .query(sql.strip())
+        .definition(sql.strip())
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.DISABLED)
+        .multi(False)
+        .include_all(False)
+        .allow_custom_value(False)
+        .hide(model.VariableHide.DONT_HIDE if shown else model.VariableHide.HIDE_VARIABLE)
+    )
+
+
+def desk_link(title: str, path: str, *, icon: str, about: str) -> dashboard.DashboardLink:
+    """A link out of Grafana, to a page of the console. It must open anew, else Grafana takes it for its own."""
+    return (
+        _Link(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/..{path}")
+        .icon(icon)
+        .tooltip(about)
+        .target_blank(True)
+    )
+
+
+def siblings() -> dashboard.DashboardLink:
+    """Links to the desk's other dashboards, at the same time and for the same trader."""
+    return (
+        _Link("Dashboards")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .icon("external link")
+        .as_dropdown(False)
+        .keep_time(True)
+        .include_vars(True)
+    )
+
+
+def desk_dashboard(uid: str, title: str, *, about: str, emergency: str) -> dashboard.Dashboard:
+    """An empty dashboard of the desk. `emergency` is the page, or heading of the page, to read when what it shows
+    goes wrong."""
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(about)
+        .tags([TAG])
+        .timezone("utc")
+        .readonly()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .refresh("5s")
+        .time("now-24h", "now")
+        .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "5s", "30s", "1m", "5m"]))
+        .annotations([])
+        .link(siblings())
+        .link(
+            desk_link(
+                "Current run",
+                "/dashboard",
+                icon="bolt",
+                about="Trading, with the run of now and all of its time",
+            )
+        )
+        .link(
+            desk_link("Console", "/", icon="apps", about="The desk's own pages: deploy, stop, limits, alerts")
+        )
+        .link(desk_link("Emergency", emergency, icon="question", about="What to do when something is wrong"))
+    )
