@@ -1,4 +1,4 @@
-"""The dashboard *Operations*: who is alive, how far the recorder is, streams, dead letters, database, backups, versions.
+"""The dashboard *Operations*: who is alive, how far the recorder is, what is kept where, backups, versions.
 
 Its times are the wall's clock. What it shows the recorder writes down every two seconds, so when the recorder is
 gone everything here stands still, and the recorder's own row says for how long.
@@ -6,18 +6,14 @@ gone everything here stands still, and the recorder's own row says for how long.
 
 from __future__ import annotations
 
-from typing import Any
-
-from grafana_foundation_sdk.builders import common, dashboard, text
-from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.builders import common, dashboard, text, timeseries
 from grafana_foundation_sdk.models import common as kinds
-from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_kinds
 
 from grafana.panels import (
     BLUE,
-    DIM,
     GREEN,
+    METER,
     ORANGE,
     RED,
     Panels,
@@ -28,8 +24,10 @@ from grafana.panels import (
     fixed,
     given,
     listing,
+    painted,
     panel,
     place,
+    shaded,
     steps,
 )
 
@@ -108,8 +106,7 @@ def _alive() -> Panels:
                 displayName="heard",
                 unit="s",
                 decimals=0,
-                thresholds=_steps((None, GREEN), (5, ORANGE), (15, RED)),
-                color={"mode": "thresholds"},
+                **shaded((None, GREEN), (5, ORANGE), (15, RED)),
                 custom__cellOptions={"type": "color-text"},
                 custom__width=110,
             ),
@@ -119,7 +116,8 @@ def _alive() -> Panels:
         2,
         "Services",
         at=place(0, 2, 14, 8),
-        about="Every service the desk needs and each of its instances: what it last said of itself, and how long ago. "
+        about="Every service the desk needs and each of its instances: what it last said of itself, and "
+        "how long ago. "
         "Instances are forgotten after a day.",
         unit="none",
         none="The recorder has not written anything down yet",
@@ -139,16 +137,20 @@ def _alive() -> Panels:
         for number, x, y, title, column, sql, unit, decimals, colors, none, about in (
             (3, 14, 2, "Longest silence", "seconds", _SILENCE, "s", 0,
              steps((None, GREEN), (5, ORANGE), (15, RED)), "Nothing written down yet",
-             "How long the most silent of the services has not been heard; several instances count as one. A mail at 30 s."),
+             "How long the most silent of the services has not been heard; several instances count as "
+             "one. A mail at 30 s."),
             (5, 19, 2, "Not recorded yet", "messages", _PENDING, "short", 0,
              steps((None, GREEN), (5_000, ORANGE), (20_000, RED)), "Nothing written down yet",
-             "Messages in all streams that the recorder has not written to the database. A mail above 20,000 for a minute."),
+             "Messages in all streams that the recorder has not written to the database. A mail above "
+             "20,000 for a minute."),
             (6, 14, 6, "Dead letters", "letters", _LETTERS, "short", 0,
              steps((None, GREEN), (1, ORANGE)), "None",
-             "Messages nobody could read, kept with the reason; counted up to 10,000 a stream. A mail for each hour with new ones."),
+             "Messages nobody could read, kept with the reason; counted up to 10,000 a stream. A mail for "
+             "each hour with new ones."),
             (8, 19, 6, "Last good backup", "age", _BACKUP, "s", 1,
              steps((None, GREEN), (25 * 3600, RED)), "Nothing written down yet",
-             "How long ago the last backup was finished and verified; before the first, how old the desk is. A mail after 25 h."),
+             "How long ago the last backup was finished and verified; before the first, how old the desk "
+             "is. A mail after 25 h."),
         )
     ]  # fmt: skip
     control = panel(
@@ -170,7 +172,8 @@ def _recorder() -> Panels:
             4,
             "Not recorded yet, by stream",
             at=place(0, 10, 12, 8),
-            about="The most messages that waited for the recorder in a minute. A replay at full speed makes more than can be "
+            about="The most messages that waited for the recorder in a minute. A replay at full speed "
+            "makes more than can be "
             "written, and it is caught up after.",
             unit="short",
             none=_NOT_WRITTEN,
@@ -179,12 +182,13 @@ def _recorder() -> Panels:
         panel(
             _several()
             .min(0)
-            .override_by_name("Longest", given(color={"mode": "fixed", "fixedColor": ORANGE}))
-            .override_by_name("Mean", given(color={"mode": "fixed", "fixedColor": BLUE})),
+            .override_by_name("Longest", given(color=painted(ORANGE)))
+            .override_by_name("Mean", given(color=painted(BLUE))),
             7,
             "Time a batch takes to write",
             at=place(12, 10, 12, 8),
-            about="From the first statement to the commit: the mean of a minute's batches, and the longest. Gaps: nothing "
+            about="From the first statement to the commit: the mean of a minute's batches, and the "
+            "longest. Gaps: nothing "
             "came.",
             unit="s",
             none=_NOT_WRITTEN,
@@ -205,7 +209,8 @@ def _recorder() -> Panels:
             10,
             "Size of streams",
             at=place(12, 18, 12, 8),
-            about="What NATS keeps on disk. A stream of events that is full refuses, and then there are no entries.",
+            about="What NATS keeps on disk. A stream of events that is full refuses, and then there are "
+            "no entries.",
             unit="bytes",
             none=_NOT_WRITTEN,
             asks=[Query(_STREAM_BYTES, series=True)],
@@ -235,16 +240,16 @@ def _streams() -> Panels:
                     decimals=1,
                     min=0,
                     max=1,
-                    thresholds=_steps((None, GREEN), (0.7, ORANGE), (0.9, RED)),
-                    color={"mode": "thresholds"},
-                    custom__cellOptions={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
+                    **shaded((None, GREEN), (0.7, ORANGE), (0.9, RED)),
+                    **METER,
                     custom__width=150,
                 ),
             ),
             11,
             "NATS streams",
             at=place(0, 26, 24, 8),
-            about="Every stream and the buckets the recorder may read. Only EVENTS, COMMANDS and MARKET have a limit and are "
+            about="Every stream and the buckets the recorder may read. Only EVENTS, COMMANDS and MARKET "
+            "have a limit and are "
             "recorded; what is recorded and old is taken out of them.",
             unit="none",
             none="The recorder has not written any down yet",
@@ -270,7 +275,8 @@ def _kept() -> Panels:
             13,
             "Versions",
             at=place(14, 34, 10, 8),
-            about="What runs: the services by their own word, the servers, and the database's schema. Two versions in one "
+            about="What runs: the services by their own word, the servers, and the database's schema. Two "
+            "versions in one "
             "row: not all instances are updated.",
             unit="string",
             none="Nothing has been heard yet",
@@ -303,7 +309,7 @@ def _kept() -> Panels:
     ]
 
 
-def _several() -> Any:
+def _several() -> timeseries.Panel:
     """Several lines by name, at most one point a minute, as it is kept."""
     legend = common.VizLegendOptions().show_legend(True).display_mode(kinds.LegendDisplayMode.LIST)
     return curve().interval("1m").legend(legend.placement(kinds.LegendPlacement.BOTTOM))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from grafana_foundation_sdk.builders import barchart, common, dashboard, stat, table, text, timeseries
 from grafana_foundation_sdk.cog import builder as cog
@@ -23,6 +23,7 @@ TAG: Final = "desk"
 GREEN, RED, ORANGE, BLUE, GREY = "green", "red", "orange", "blue", "#8e8e8e"
 DIM: Final = "text"
 
+Panels: TypeAlias = list[cog.Builder[model.Panel]]
 P = TypeVar("P", barchart.Panel, stat.Panel, table.Panel, text.Panel, timeseries.Panel)
 
 
@@ -176,6 +177,16 @@ def given(**properties: Any) -> list[model.DynamicConfigValue]:
 def painted(color: str) -> dict[str, str]:
     """A fixed colour, as the value of an override's `color`."""
     return {"mode": "fixed", "fixedColor": color}
+
+
+def shaded(*from_to: tuple[float | None, str]) -> dict[str, Any]:
+    """Colours from a value on, as an override's properties."""
+    made = [{"value": value, "color": color} for value, color in from_to]
+    return {"thresholds": {"mode": "absolute", "steps": made}, "color": {"mode": "thresholds"}}
+
+
+METER: Final = {"custom__cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}}
+"""Draws a cell's share of 1 as a bar, as an override's properties."""
 
 
 # Until 12.2 a table hides a column by the first, later ones by the second; each ignores the other's.

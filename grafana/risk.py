@@ -17,6 +17,7 @@ from grafana.panels import (
     BLUE,
     DIM,
     GREEN,
+    METER,
     ORANGE,
     RED,
     Panels,
@@ -30,6 +31,7 @@ from grafana.panels import (
     listing,
     panel,
     place,
+    shaded,
     steps,
     words,
 )
@@ -37,8 +39,7 @@ from grafana.panels import (
 UID = "desk-risk"
 _NO_LIMITS = "Limits are not known yet: the guard has not said them"
 _NO_RUN = "No run yet"
-_USED = steps((None, GREEN), (0.6, ORANGE), (0.8, RED))
-_USED_STEPS = [{"value": None, "color": GREEN}, {"value": 0.6, "color": ORANGE}, {"value": 0.8, "color": RED}]
+_USED = ((None, GREEN), (0.6, ORANGE), (0.8, RED))
 
 _CONTROL = """\
 <a href="/?open=stop" target="_self"><b>Stop…</b></a> &nbsp;·&nbsp;
@@ -51,7 +52,9 @@ _CONTROL = """\
 """
 _PHASE = "SELECT phase FROM grafana.deployments WHERE trader = '$trader'"
 _SHARE = "SELECT share AS used FROM grafana.limits WHERE trader = '$trader' AND name = '{name}'"
-_VERDICT = "SELECT {what}::float8 AS {what} FROM grafana.verdicts WHERE trader = '$trader' AND run_id = '$run'"
+_VERDICT = (
+    "SELECT {what}::float8 AS {what} FROM grafana.verdicts WHERE trader = '$trader' AND run_id = '$run'"
+)
 _LIMITS = """
 SELECT name AS "limit", value, bound::float8 AS bound, used::float8 AS used, share, action, meaning
 FROM grafana.limits WHERE trader = '$trader' ORDER BY place"""
@@ -75,7 +78,7 @@ _LAST_BLOCKS = """(SELECT stored, verb, by, blocked, flat, done FROM grafana.hal
     WHERE trader = '$trader' AND verb = 'halt' AND blocked IS NOT NULL ORDER BY stored DESC LIMIT 30) AS latest"""
 _BLOCKED = f"""
 SELECT to_char(stored AT TIME ZONE 'UTC', 'MM-DD HH24:MI:SS') AS stored, blocked AS "Blocked"
-FROM {_LAST_BLOCKS} ORDER BY latest.stored"""  # noqa: S608 - fixed texts
+FROM {_LAST_BLOCKS} ORDER BY latest.stored"""
 _LATENCY = "SELECT {share} AS seconds FROM {last}"
 _BLOCKING = """
 SELECT stored, verb, by, reason, blocked, flat, done FROM grafana.halt_latencies
@@ -91,7 +94,8 @@ def made() -> dashboard.Dashboard:
         desk_dashboard(
             UID,
             "Risk",
-            about="The guard's limits and their use, what it said of orders, and every halt. Times are the clock's, UTC.",
+            about="The guard's limits and their use, what it said of orders, and every halt. Times are "
+            "the clock's, UTC.",
             emergency="/docs/emergency#a-limit-is-near",
         )
         .time("now-24h", "now")
@@ -118,14 +122,15 @@ def _standing() -> Panels:
         3,
         "Phase",
         at=place(0, 2, 6, 4),
-        about="What the trader's deployment does now. Halted: nothing can be deployed until somebody resets it.",
+        about="What the trader's deployment does now. Halted: nothing can be deployed until somebody "
+        "resets it.",
         unit="string",
         none=_NO_RUN,
         asks=[Query(_PHASE)],
     )
     shares = [
         panel(
-            figure("used").thresholds(_USED).color_mode(kinds.BigValueColorMode.VALUE).decimals(1),
+            figure("used").thresholds(steps(*_USED)).color_mode(kinds.BigValueColorMode.VALUE).decimals(1),
             number,
             title,
             at=place(x, 2, 5, 4),
@@ -136,12 +141,21 @@ def _standing() -> Panels:
         )
         for number, x, title, name, about in (
             (4, 6, "Of the drawdown limit", "drawdown", "At 100 % the guard halts; a mail is sent at 80 %."),
-            (5, 11, "Of the daily loss", "daily_loss", "At 100 % no entry until the next trading day; a mail at 80 %."),
+            (
+                5,
+                11,
+                "Of the daily loss",
+                "daily_loss",
+                "At 100 % no entry until the next trading day; a mail at 80 %.",
+            ),
         )
     ]
     counts = [
         panel(
-            figure(what).thresholds(steps((None, color))).color_mode(kinds.BigValueColorMode.VALUE).decimals(0),
+            figure(what)
+            .thresholds(steps((None, color)))
+            .color_mode(kinds.BigValueColorMode.VALUE)
+            .decimals(0),
             number,
             title,
             at=place(x, 2, 4, 4),
@@ -152,7 +166,14 @@ def _standing() -> Panels:
         )
         for number, x, title, what, color, about in (
             (6, 16, "Approved", "approved", DIM, "Orders of the run that the guard let go."),
-            (7, 20, "Denied", "denied", ORANGE, "Orders of the run that were refused, by the guard or for want of its word."),
+            (
+                7,
+                20,
+                "Denied",
+                "denied",
+                ORANGE,
+                "Orders of the run that were refused, by the guard or for want of its word.",
+            ),
         )
     ]
     return [control, phase, *shares, *counts]
@@ -174,9 +195,8 @@ def _limits() -> Panels:
                 decimals=0,
                 min=0,
                 max=1,
-                thresholds={"mode": "absolute", "steps": _USED_STEPS},
-                color={"mode": "thresholds"},
-                custom__cellOptions={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
+                **shaded(*_USED),
+                **METER,
                 custom__width=170,
             ),
         )
@@ -184,7 +204,8 @@ def _limits() -> Panels:
         2,
         "Limits and their use",
         at=place(0, 6, 14, 15),
-        about="Every limit in force, and of those that can be measured how much is used. Shown as the recorder sees it; "
+        about="Every limit in force, and of those that can be measured how much is used. Shown as the "
+        "recorder sees it; "
         "the guard decides by its own sums.",
         unit="none",
         none=_NO_LIMITS,
@@ -203,7 +224,8 @@ def _limits() -> Panels:
         8,
         "Use of limits over time",
         at=place(14, 6, 10, 15),
-        about="The most of each limit that was used in a minute, by the clock; kept for a week. The line is at 80 %.",
+        about="The most of each limit that was used in a minute, by the clock; kept for a week. The line "
+        "is at 80 %.",
         unit="percentunit",
         none="No use was measured in this range",
         asks=[Query(_USE_OVER_TIME, series=True)],
@@ -253,7 +275,8 @@ def _halts() -> Panels:
         11,
         "Halts, and who reset them",
         at=place(0, 29, 24, 8),
-        about="The last 50: who halted and why, how long until flat, what was closed; and who cleared it, with which "
+        about="The last 50: who halted and why, how long until flat, what was closed; and who cleared it, "
+        "with which "
         "reason. An empty reset still stands.",
         unit="none",
         none="This trader was never halted",
@@ -282,7 +305,8 @@ def _halts() -> Panels:
         14,
         "Halts: time until blocked",
         at=place(8, 37, 16, 8),
-        about="The last 30 halts, from the command being stored until the trader said that no new risk can leave.",
+        about="The last 30 halts, from the command being stored until the trader said that no new risk "
+        "can leave.",
         unit="s",
         none="No halt was ever measured",
         asks=[Query(_BLOCKED)],
@@ -294,7 +318,8 @@ def _halts() -> Panels:
         15,
         "Halts and stops as they were carried out",
         at=place(0, 45, 12, 9),
-        about="The last 50 commands, and how long after being stored the trader said blocked, flat and done. Empty: it "
+        about="The last 50 commands, and how long after being stored the trader said blocked, flat and "
+        "done. Empty: it "
         "has not said so.",
         unit="none",
         none="Nobody has halted or stopped this trader yet",
