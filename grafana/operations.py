@@ -6,8 +6,11 @@ gone everything here stands still, and the recorder's own row says for how long.
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import common, dashboard, text, timeseries
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.builders import common, dashboard, stat, text, timeseries
 from grafana_foundation_sdk.models import common as kinds
+from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_kinds
 
 from grafana.panels import (
@@ -123,36 +126,54 @@ def _alive() -> Panels:
         none="The recorder has not written anything down yet",
         asks=[Query(_SERVICES)],
     )
-    figures = [
-        panel(
-            figure(column).thresholds(colors).color_mode(kinds.BigValueColorMode.VALUE).decimals(decimals),
-            number,
-            title,
-            at=place(x, y, 5, 4),
-            about=about,
-            unit=unit,
-            none=none,
-            asks=[Query(sql)],
-        )
-        for number, x, y, title, column, sql, unit, decimals, colors, none, about in (
-            (3, 14, 2, "Longest silence", "seconds", _SILENCE, "s", 0,
-             steps((None, GREEN), (5, ORANGE), (15, RED)), "Nothing written down yet",
-             "How long the most silent of the services has not been heard; several instances count as "
-             "one. A mail at 30 s."),
-            (5, 19, 2, "Not recorded yet", "messages", _PENDING, "short", 0,
-             steps((None, GREEN), (5_000, ORANGE), (20_000, RED)), "Nothing written down yet",
-             "Messages in all streams that the recorder has not written to the database. A mail above "
-             "20,000 for a minute."),
-            (6, 14, 6, "Dead letters", "letters", _LETTERS, "short", 0,
-             steps((None, GREEN), (1, ORANGE)), "None",
-             "Messages nobody could read, kept with the reason; counted up to 10,000 a stream. A mail for "
-             "each hour with new ones."),
-            (8, 19, 6, "Last good backup", "age", _BACKUP, "s", 1,
-             steps((None, GREEN), (25 * 3600, RED)), "Nothing written down yet",
-             "How long ago the last backup was finished and verified; before the first, how old the desk "
-             "is. A mail after 25 h."),
-        )
-    ]  # fmt: skip
+    silence = _number(
+        3,
+        "Longest silence",
+        Query(_SILENCE),
+        "seconds",
+        at=place(14, 2, 5, 4),
+        about="How long the most silent of the services has not been heard; several instances count as one. "
+        "A mail at 30 s.",
+        unit="s",
+        none="Nothing written down yet",
+        colors=((None, GREEN), (5, ORANGE), (15, RED)),
+    )
+    pending = _number(
+        5,
+        "Not recorded yet",
+        Query(_PENDING),
+        "messages",
+        at=place(19, 2, 5, 4),
+        about="Messages in all streams that the recorder has not written to the database. A mail above 20,000 for a "
+        "minute, and when none has been written for a minute.",
+        unit="short",
+        none="Nothing written down yet",
+        colors=((None, GREEN), (5_000, ORANGE), (20_000, RED)),
+    )
+    letters = _number(
+        6,
+        "Dead letters",
+        Query(_LETTERS),
+        "letters",
+        at=place(14, 6, 5, 4),
+        about="Messages nobody could read, kept with the reason; counted up to 10,000 a stream. A mail when there are "
+        "new ones.",
+        unit="short",
+        none="None",
+        colors=((None, GREEN), (1, ORANGE)),
+    )
+    backup = _number(
+        8,
+        "Last good backup",
+        Query(_BACKUP),
+        "age",
+        at=place(19, 6, 5, 4),
+        about="How long ago the last backup was finished and verified; before the first, how old the desk is. A mail "
+        "after 25 hours.",
+        unit="s",
+        none="Nothing written down yet",
+        colors=((None, GREEN), (25 * 3600, RED)),
+    )
     control = panel(
         text.Panel().mode(text_kinds.TextMode.HTML).content(_CONTROL),
         1,
@@ -162,7 +183,7 @@ def _alive() -> Panels:
         unit="none",
         none="-",
     )
-    return [control, services, *figures]
+    return [control, services, silence, pending, letters, backup]
 
 
 def _recorder() -> Panels:
@@ -307,6 +328,23 @@ def _kept() -> Panels:
             asks=[Query(_BACKUPS)],
         ),
     ]
+
+
+def _number(
+    number: int,
+    title: str,
+    asked: Query,
+    column: str,
+    *,
+    at: model.GridPos,
+    about: str,
+    unit: str,
+    none: str,
+    colors: Sequence[tuple[float | None, str]],
+) -> stat.Panel:
+    """One number, coloured from where it begins to matter."""
+    shown = figure(column).thresholds(steps(*colors)).color_mode(kinds.BigValueColorMode.VALUE).decimals(0)
+    return panel(shown, number, title, at=at, about=about, unit=unit, none=none, asks=[asked])
 
 
 def _several() -> timeseries.Panel:

@@ -223,15 +223,16 @@ def desk_link(title: str, path: str, *, icon: str, about: str) -> dashboard.Dash
     )
 
 
-def siblings() -> dashboard.DashboardLink:
-    """Links to the desk's other dashboards, at the same time and for the same trader."""
+def sibling(title: str, uid: str, *, icon: str, about: str) -> dashboard.DashboardLink:
+    """A link to another dashboard, for the same trader and run. Not at the same time: Trading's is the data's, years
+    back in a replay, the others' is the clock's."""
     return (
-        _Link("Dashboards")
-        .type(model.DashboardLinkType.DASHBOARDS)
-        .tags([TAG])
-        .icon("external link")
-        .as_dropdown(False)
-        .keep_time(True)
+        _Link(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{uid}")
+        .icon(icon)
+        .tooltip(about)
+        .keep_time(False)
         .include_vars(True)
     )
 
@@ -251,13 +252,18 @@ def desk_dashboard(uid: str, title: str, *, about: str, emergency: str) -> dashb
         .time("now-24h", "now")
         .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "5s", "30s", "1m", "5m"]))
         .annotations([])
-        .link(siblings())
         .link(
             desk_link(
                 "Current run",
                 "/dashboard",
                 icon="bolt",
                 about="Trading, with the run of now and all of its time",
+            )
+        )
+        .link(sibling("Risk", "desk-risk", icon="bolt", about="Limits and their use, denials, halts"))
+        .link(
+            sibling(
+                "Operations", "desk-operations", icon="cloud", about="Services, recorder, streams, backups"
             )
         )
         .link(
