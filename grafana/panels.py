@@ -250,6 +250,7 @@ def desk_dashboard(uid: str, title: str, *, about: str, emergency: str) -> dashb
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .refresh("5s")
         .time("now-24h", "now")
+        .variables([])
         .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "5s", "30s", "1m", "5m"]))
         .annotations([])
         .link(

@@ -6,6 +6,7 @@ a bucket followed by a comma becomes another. What an answer must look like depe
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -173,7 +174,7 @@ def wrong(asked: Asked, rows: list[asyncpg.Record]) -> str | None:
     if columns[:1] != ["time"]:
         return f"no column time in {columns}"
     times = [row["time"] for row in rows]
-    if any(after < before for before, after in zip(times, times[1:], strict=False)):
+    if any(after < before for before, after in itertools.pairwise(times)):
         return "not in the order of time"
     if len(columns) == 2 and not any(isinstance(row[1], int | float) for row in rows):
         return f"no numbers in {columns[1]}"
