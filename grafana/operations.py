@@ -56,28 +56,30 @@ FROM (SELECT min(silent) AS silent FROM grafana.services GROUP BY service) AS ea
 _PENDING = "SELECT sum(pending)::float8 AS messages FROM grafana.streams"
 _LETTERS = "SELECT sum(letters)::float8 AS letters FROM grafana.dead_letter_counts"
 _BACKUP = "SELECT age FROM grafana.backup_age"
-_LAG = """
-SELECT $__timeGroup(time, '$__interval') AS time, part AS metric, max(value) AS messages FROM grafana.minutes
+# As $__timeGroup does, in a fifth of the time: a week of minutes is a thousand stretches of a few lines each.
+_AT = "date_bin('$__interval'::interval, time, timestamptz '2000-01-01 00:00:00+00')"
+_LAG = f"""
+SELECT {_AT} AS time, part AS metric, max(value) AS messages FROM grafana.minutes
 WHERE measure = 'lag' AND $__timeFilter(time) GROUP BY 1, 2 ORDER BY 1, 2"""
-_BATCHES = """
-SELECT $__timeGroup(time, '$__interval') AS time, max(value) FILTER (WHERE measure = 'batch_longest') AS "Longest",
+_BATCHES = f"""
+SELECT {_AT} AS time, max(value) FILTER (WHERE measure = 'batch_longest') AS "Longest",
     sum(value) FILTER (WHERE measure = 'batch_seconds')
         / nullif(sum(value) FILTER (WHERE measure = 'batches'), 0) AS "Mean"
 FROM grafana.minutes
 WHERE measure IN ('batches', 'batch_seconds', 'batch_longest') AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
-_RECORDED = """
-SELECT $__timeGroup(time, '$__interval') AS time, sum(value) / greatest($__interval_ms / 1000.0, 60) AS "Recorded"
+_RECORDED = f"""
+SELECT {_AT} AS time, sum(value) / greatest($__interval_ms / 1000.0, 60) AS "Recorded"
 FROM grafana.minutes WHERE measure = 'recorded' AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
-_STREAM_BYTES = """
-SELECT $__timeGroup(time, '$__interval') AS time, part AS metric, max(value) AS bytes FROM grafana.minutes
+_STREAM_BYTES = f"""
+SELECT {_AT} AS time, part AS metric, max(value) AS bytes FROM grafana.minutes
 WHERE measure = 'stream_bytes' AND $__timeFilter(time) GROUP BY 1, 2 ORDER BY 1, 2"""
 _STREAMS = """
 SELECT stream, messages::float8 AS messages, bytes::float8 AS bytes, max_bytes::float8 AS max_bytes, share,
     pending::float8 AS pending, stalled, first_seq::float8 AS first_seq, last_seq::float8 AS last_seq, first_time,
     last_time
 FROM grafana.streams ORDER BY stream LIKE 'KV%', stream"""
-_DATABASE_BYTES = """
-SELECT $__timeGroup(time, '$__interval') AS time, max(value) AS "Database" FROM grafana.minutes
+_DATABASE_BYTES = f"""
+SELECT {_AT} AS time, max(value) AS "Database" FROM grafana.minutes
 WHERE measure = 'database_bytes' AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
 _VERSIONS = "SELECT part, version FROM grafana.versions ORDER BY part"
 _LETTER_LIST = """
@@ -156,7 +158,7 @@ def _alive() -> Panels:
         Query(_LETTERS),
         "letters",
         at=place(14, 6, 5, 4),
-        about="Messages nobody could read, kept with the reason; counted up to 10,000 a stream. A mail when there are "
+        about="Messages nobody could read, kept with the reason; counted up to 1,000 a stream. A mail when there are "
         "new ones.",
         unit="short",
         none="None",
