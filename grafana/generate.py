@@ -8,10 +8,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import trading
+from grafana import operations, risk, trading
 
 FOLDER = Path(__file__).parent / "dashboards"
-MADE_BY = (trading.made,)
+MADE_BY = (trading.made, risk.made, operations.made)
 
 
 def dashboards() -> Mapping[str, str]:

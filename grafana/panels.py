@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from grafana_foundation_sdk.builders import barchart, common, dashboard, stat, table, text, timeseries
 from grafana_foundation_sdk.cog import builder as cog
@@ -23,6 +23,7 @@ TAG: Final = "desk"
 GREEN, RED, ORANGE, BLUE, GREY = "green", "red", "orange", "blue", "#8e8e8e"
 DIM: Final = "text"
 
+Panels: TypeAlias = list[cog.Builder[model.Panel]]
 P = TypeVar("P", barchart.Panel, stat.Panel, table.Panel, text.Panel, timeseries.Panel)
 
 
@@ -178,6 +179,16 @@ def painted(color: str) -> dict[str, str]:
     return {"mode": "fixed", "fixedColor": color}
 
 
+def shaded(*from_to: tuple[float | None, str]) -> dict[str, Any]:
+    """Colours from a value on, as an override's properties."""
+    made = [{"value": value, "color": color} for value, color in from_to]
+    return {"thresholds": {"mode": "absolute", "steps": made}, "color": {"mode": "thresholds"}}
+
+
+METER: Final = {"custom__cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}}
+"""Draws a cell's share of 1 as a bar, as an override's properties."""
+
+
 # Until 12.2 a table hides a column by the first, later ones by the second; each ignores the other's.
 HIDDEN: Final = {"custom__hidden": True, "custom__hideFrom": {"viz": True, "legend": True, "tooltip": True}}
 
@@ -212,15 +223,16 @@ def desk_link(title: str, path: str, *, icon: str, about: str) -> dashboard.Dash
     )
 
 
-def siblings() -> dashboard.DashboardLink:
-    """Links to the desk's other dashboards, at the same time and for the same trader."""
+def sibling(title: str, uid: str, *, icon: str, about: str) -> dashboard.DashboardLink:
+    """A link to another dashboard, for the same trader and run. Not at the same time: Trading's is the data's, years
+    back in a replay, the others' is the clock's."""
     return (
-        _Link("Dashboards")
-        .type(model.DashboardLinkType.DASHBOARDS)
-        .tags([TAG])
-        .icon("external link")
-        .as_dropdown(False)
-        .keep_time(True)
+        _Link(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{uid}")
+        .icon(icon)
+        .tooltip(about)
+        .keep_time(False)
         .include_vars(True)
     )
 
@@ -238,15 +250,21 @@ def desk_dashboard(uid: str, title: str, *, about: str, emergency: str) -> dashb
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .refresh("5s")
         .time("now-24h", "now")
+        .variables([])
         .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "5s", "30s", "1m", "5m"]))
         .annotations([])
-        .link(siblings())
         .link(
             desk_link(
                 "Current run",
                 "/dashboard",
                 icon="bolt",
                 about="Trading, with the run of now and all of its time",
+            )
+        )
+        .link(sibling("Risk", "desk-risk", icon="bolt", about="Limits and their use, denials, halts"))
+        .link(
+            sibling(
+                "Operations", "desk-operations", icon="cloud", about="Services, recorder, streams, backups"
             )
         )
         .link(

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import text as text_kinds
 
+from grafana.choices import PHASES, run_choice, trader_choice
 from grafana.panels import (
     BLUE,
     GREEN,
@@ -20,6 +21,7 @@ from grafana.panels import (
     HIDDEN,
     ORANGE,
     RED,
+    Panels,
     Query,
     bars,
     by_threshold,
@@ -43,24 +45,9 @@ _PRICE_DECIMALS = 5
 _NO_RUN = "No run yet"
 _NOT_HERE = "Nothing in this range: pick a run below, or Current run above"
 _GAIN = steps((None, RED), (0, GREEN))
-_PHASES = {
-    "STARTING": BLUE,
-    "MONITORING": GREEN,
-    "STOPPING": ORANGE,
-    "STOPPED": GREY,
-    "COMPLETED": GREY,
-    "HALTED": RED,
-    "FAILED": RED,
-    "NOT_DEPLOYED": GREY,
-}
 _OUTCOMES = {"win": GREEN, "loss": RED, "breakeven": GREY}
 
 # --- variables
-_TRADERS = "SELECT DISTINCT trader FROM grafana.runs ORDER BY 1"
-_RUNS_OF_TRADER = """
-SELECT concat_ws(' · ', to_char(deployed AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), strategy, instruments, phase)
-    AS __text, run_id AS __value
-FROM grafana.runs WHERE trader = '$trader' ORDER BY deployed DESC NULLS LAST LIMIT 500"""
 _INSTRUMENTS = "SELECT instrument FROM grafana.run_instruments WHERE run_id = '$run' ORDER BY place"
 _CURRENCY = "SELECT currency FROM grafana.runs WHERE run_id = '$run'"
 
@@ -213,10 +200,8 @@ def made() -> dashboard.Dashboard:
             about="One run: how it stands, its equity and its trades. Times are UTC and the run's own.",
             emergency="/docs/emergency#it-will-not-stop",
         )
-        .with_variable(chosen("trader", "Trader", _TRADERS, about="Whose runs."))
-        .with_variable(
-            chosen("run", "Run", _RUNS_OF_TRADER, about="By when it was deployed, the latest first.")
-        )
+        .with_variable(trader_choice())
+        .with_variable(run_choice())
         .with_variable(chosen("instrument", "Instrument", _INSTRUMENTS, about="Whose price is drawn."))
         .with_variable(
             chosen("currency", "Currency", _CURRENCY, about="What the run's money is in.", shown=False)
@@ -225,9 +210,6 @@ def made() -> dashboard.Dashboard:
     for each in [*_standing(), *_curves(), *_positions(), *_trades(), *_spreads(), _runs()]:
         board.with_panel(each)
     return board
-
-
-Panels = list[cog.Builder[model.Panel]]
 
 
 def _standing() -> Panels:
@@ -241,7 +223,7 @@ def _standing() -> Panels:
         none="-",
     )
     phase = panel(
-        figure("phase").mappings(words(_PHASES)).color_mode(kinds.BigValueColorMode.BACKGROUND),
+        figure("phase").mappings(words(PHASES)).color_mode(kinds.BigValueColorMode.BACKGROUND),
         2,
         "Phase",
         at=place(0, 3, 3, 4),
@@ -473,7 +455,7 @@ def _runs() -> cog.Builder[model.Panel]:
         .override_by_name("data_from", given(displayName="data from"))
         .override_by_name("data_to", given(displayName="data to"))
         .override_by_name("run", given(links=[link], custom__width=260))
-        .override_by_name("phase", given(mappings=words(_PHASES), custom__cellOptions={"type": "color-text"}))
+        .override_by_name("phase", given(mappings=words(PHASES), custom__cellOptions={"type": "color-text"}))
         .override_by_name("trades", given(decimals=0))
         .override_by_name("pnl", given(displayName="PnL", unit=_MONEY))
         .override_by_name("max_drawdown", given(displayName="max drawdown", unit=_MONEY))

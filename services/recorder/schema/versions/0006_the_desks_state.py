@@ -41,7 +41,7 @@ _EXPECTED = """
 INSERT INTO service_states (service, instance) VALUES ('trader', ''), ('risk', ''), ('recorder', ''), ('api', '')"""
 
 # Commands that take risk away are few among many; the dashboards ask for these alone.
-_INDEX = "CREATE INDEX commands_that_block ON commands (trader, received) WHERE verb IN ('halt', 'stop')"
+_INDEX = "CREATE INDEX commands_that_block ON commands (trader, verb, received) WHERE verb IN ('halt', 'stop', 'reset')"
 
 _AGE = "extract(epoch FROM {} - coalesce(heard, since))::float8"
 
@@ -68,11 +68,12 @@ SELECT stream, messages, bytes, nullif(max_bytes, -1) AS max_bytes,
     bytes::float8 / nullif(greatest(max_bytes, 0), 0) AS share, first_seq, last_seq, first_time, last_time, pending,
     stalled
 FROM stream_states""",
-    # Counted up to a bound: somebody may send a million of them.
+    # Counted up to a bound, by an index: somebody may send a million of them.
     "dead_letter_counts": """
-SELECT stream, (SELECT count(*) FROM (SELECT FROM dead_letters AS d WHERE d.stream = each.stream LIMIT 10000) AS all_of)
-    AS letters, (SELECT count(*) FROM (SELECT FROM dead_letters AS d WHERE d.stream = each.stream
-        AND received > now() - interval '1 hour' LIMIT 10000) AS new) AS last_hour
+SELECT stream, (SELECT count(*) FROM (SELECT FROM dead_letters AS d WHERE d.stream = each.stream
+        ORDER BY stream_seq LIMIT 1000) AS first_of_all) AS letters,
+    (SELECT count(*) FROM (SELECT d.stream FROM dead_letters AS d WHERE received > now() - interval '1 hour'
+        ORDER BY received DESC LIMIT 1000) AS latest WHERE latest.stream = each.stream) AS last_hour
 FROM (VALUES ('EVENTS'), ('COMMANDS'), ('MARKET')) AS each (stream)""",
     "dead_letter_list": "SELECT received, stream, stream_seq, subject, length(data) AS bytes, reason FROM dead_letters",
     "minutes": "SELECT measure, part, time, value FROM desk_minutes",
@@ -94,7 +95,8 @@ FROM limit_states AS l LEFT JOIN deployment_states AS d USING (trader) LEFT JOIN
     "verdicts": "SELECT trader, run_id, approved, denied FROM run_totals",
     "denial_reasons": "SELECT trader, run_id, code, orders, last_text FROM denials",
     "limit_history": "SELECT recorded, time, trader, run_id, action, by, reason, old, new FROM limit_changes",
-    # With nothing deployed the trader alone latches, and says so as a change of phase between runs.
+    # With nothing deployed the trader alone latches, and says so as a change of phase between runs. A segment is
+    # what was said after one reset, up to and with the next.
     "halts": """
 WITH said AS (
     SELECT trader, recorded, run_id, action, by, reason FROM limit_changes WHERE action IN ('halt', 'reset')
@@ -104,15 +106,24 @@ WITH said AS (
     FROM (SELECT trader, recorded, reason, CASE WHEN phase = 'HALTED' THEN 'halt' ELSE 'reset' END AS action
         FROM statuses WHERE run_id LIKE 'desk.%' AND run_id = 'desk.' || trader || '.command'
             AND (phase = 'HALTED' OR reason LIKE 'reset: %')) AS s
-    LEFT JOIN LATERAL (SELECT body ->> 'by' AS by FROM commands WHERE trader = s.trader AND verb = s.action
-        AND received <= s.recorded + interval '1 second' ORDER BY stream_seq DESC LIMIT 1) AS asked ON true
+    LEFT JOIN LATERAL (SELECT body ->> 'by' AS by FROM commands
+        WHERE trader = s.trader AND verb = s.action AND verb IN ('halt', 'reset')
+            AND received <= s.recorded + interval '1 second' ORDER BY received DESC LIMIT 1) AS asked ON true
+), segmented AS (
+    SELECT trader, recorded, run_id, action, by, reason,
+        count(*) FILTER (WHERE action = 'reset') OVER (PARTITION BY trader ORDER BY recorded
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS segment
+    FROM said
+), paired AS (
+    SELECT trader, recorded, run_id, action, by, reason,
+        max(recorded) FILTER (WHERE action = 'reset') OVER own AS reset,
+        max(by) FILTER (WHERE action = 'reset') OVER own AS reset_by,
+        max(reason) FILTER (WHERE action = 'reset') OVER own AS reset_reason
+    FROM segmented WINDOW own AS (PARTITION BY trader, segment)
 )
 SELECT halt.trader, halt.recorded AS halted, halt.run_id, halt.by AS halted_by, halt.reason, flat.at AS flat,
-    coalesce(closed.trades, 0) AS closed, closed.pnl, reset.recorded AS reset, reset.by AS reset_by,
-    reset.reason AS reset_reason
-FROM said AS halt
-LEFT JOIN LATERAL (SELECT recorded, by, reason FROM said WHERE trader = halt.trader AND action = 'reset'
-    AND recorded > halt.recorded ORDER BY recorded LIMIT 1) AS reset ON true
+    coalesce(closed.trades, 0) AS closed, closed.pnl, halt.reset, halt.reset_by, halt.reset_reason
+FROM paired AS halt
 LEFT JOIN LATERAL (SELECT max(recorded) AS at FROM statuses
     WHERE halt.run_id <> '' AND run_id = halt.run_id AND phase = 'HALTED') AS flat ON true
 LEFT JOIN LATERAL (SELECT count(*) AS trades, sum(pnl) AS pnl
