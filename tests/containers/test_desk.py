@@ -156,6 +156,16 @@ def test_the_desks_own_commands_run_in_the_apis_container(desk: Composed) -> Non
     assert '"deployment_status"' in desk.desk("status", "--json")
 
 
+def test_without_the_api_the_desk_is_stopped_over_nats(desk: Composed) -> None:
+    _deployed(desk)
+    desk.compose("stop", "api")
+    said = desk.compose("run", "--rm", "--no-deps", "-T", "prepare", "stop").stdout
+    assert "stop: accepted" in said
+    desk.up()
+    with desk.api() as api:
+        desk.until(lambda: api.get("/api/status").json()["phase"] == "STOPPED", "stopped")
+
+
 def test_each_service_stops_in_time_with_an_event_stream_open(desk: Composed) -> None:
     _deployed(desk)
     with desk.api() as api, api.stream("GET", "/api/events") as events:
