@@ -74,9 +74,11 @@ _RESULT = (
 )
 
 # --- equity: the level that has about as many rows as the curve has points, from one stretch before the range on
-_LEVEL = """CASE WHEN $__interval_ms < 60000 THEN 'mark' WHEN $__interval_ms < 3600000 THEN 'minute'
+_LEVEL = """CASE WHEN $__interval_ms < 60000 THEN 'mark' WHEN $__interval_ms < 1200000 THEN 'minute'
         WHEN $__interval_ms < 86400000 THEN 'hour' ELSE 'day' END"""
-_SINCE = "$__timeFrom()::timestamptz - make_interval(secs => $__interval_ms / 1000.0)"
+_SINCE = """$__timeFrom()::timestamptz
+        - make_interval(secs => greatest($__interval_ms, CASE WHEN $__interval_ms < 1200000 THEN 0 ELSE 3600000 END)
+            / 1000.0)"""
 _STRETCHES = f"""grafana.equity
     WHERE trader = '$trader' AND run_id = '$run'
         AND level = {_LEVEL}

@@ -34,7 +34,7 @@ TRADES = 1_000_000
 MARKS_A_TRADE = 5
 TURNS = 5
 MOST_MS = 200.0
-RANGES = {"whole run": None, "18 days": timedelta(days=18), "7 hours": timedelta(hours=7)}
+RANGES = {"whole run": None, "7 days": timedelta(days=7), "7 hours": timedelta(hours=7)}
 """The longest there is, and the longest that is drawn from minutes and from every mark: there most rows are read."""
 TRADER, RUN = "bench", "large"
 
