@@ -177,6 +177,28 @@ def _seconds(text: str) -> float:
     return float(text[:-1]) * _LENGTHS[text[-1]]
 
 
+async def answer(
+    connection: asyncpg.Connection[asyncpg.Record], asked: Asked, shown: Shown, *, timescale: bool = True
+) -> list[asyncpg.Record]:
+    """A query's rows."""
+    return await connection.fetch(expanded(asked, shown, timescale=timescale))
+
+
+async def opened_on(
+    connection: asyncpg.Connection[asyncpg.Record], board: Mapping[str, Any], shown: Shown
+) -> Shown:
+    """A dashboard as it opens: each variable that the address does not set takes its first value. Raises
+    ValueError where there is nothing to choose from, or nothing that could be chosen."""
+    values = dict(shown.variables)
+    for asked, variable in zip(variables(board), board["templating"]["list"], strict=True):
+        rows = await answer(connection, asked, Shown(shown.start, shown.end, values))
+        problem = wrong(asked, rows) if rows else "nothing to choose from"
+        if problem is not None:
+            raise ValueError(f"{asked.name}: {problem}")
+        values.setdefault(variable["name"], str(rows[0][-1]))
+    return Shown(shown.start, shown.end, values)
+
+
 def wrong(asked: Asked, rows: list[asyncpg.Record]) -> str | None:
     """What Grafana could not draw of an answer, None when it can."""
     columns = list(rows[0].keys()) if rows else []

@@ -27,6 +27,7 @@ ASKING = (
     "test_api_reading.py",
     "test_api_export.py",
     "test_api_alerts.py",
+    "test_grafana_views.py",
 )
 
 

@@ -1,7 +1,7 @@
 """Every dashboard on the record of a real paper run, asked as Grafana asks, under the role it asks under.
 
 A whole desk replays its sample prices to their end. What a panel then shows must be drawable and be what the API
-says. What grows with the number of trades must never be read whole.
+says.
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ import httpx
 import pytest
 
 from services.launcher.data_dir import DataDir, database_file
-from services.recorder.migrate import migrate_async
 from services.shared.database_roles import DATABASE
-from tests.conftest import Database
 from tests.desk_process import DeskProcess, desk
-from tests.grafana_panels import Asked, Shown, boards, expanded, queries, variables, wrong
-from tests.recorded_runs import START, record_run
+from tests.grafana_panels import Asked, Shown, answer, boards, opened_on, queries, wrong
+from tests.recorded_runs import START
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 BOARDS = boards()
 TRADING = BOARDS["trading.json"]
-GROWING = {"events", "trades", "equity", "bars", "equity_minute"}
-"""Tables that are longer the longer a run is; orders too, but the runs made here have none."""
 ENDED = {"Open position", "Time left"}
 """Panels that have nothing to say of a run that is over."""
 
@@ -83,30 +79,13 @@ def _asked(title: str, ref: str = "A") -> Asked:
     return next(each for each in queries(TRADING) if each.panel.startswith(title) and each.ref == ref)
 
 
-async def _rows(
-    grafana: Connection, asked: Asked, shown: Shown, *, timescale: bool = True
-) -> list[asyncpg.Record]:
-    return await grafana.fetch(expanded(asked, shown, timescale=timescale))
-
-
-async def _with_choices(grafana: Connection, board: dict[str, Any], shown: Shown) -> Shown:
-    """The dashboard as it opens: each variable that the address does not set takes its first value."""
-    values = dict(shown.variables)
-    for asked, variable in zip(variables(board), board["templating"]["list"], strict=True):
-        rows = await _rows(grafana, asked, Shown(shown.start, shown.end, values))
-        assert rows, f"{asked.name} has nothing to choose from"
-        assert wrong(asked, rows) is None
-        values.setdefault(variable["name"], str(rows[0][-1]))
-    return Shown(shown.start, shown.end, values)
-
-
 @pytest.mark.parametrize("timescale", [True, False])
 async def test_every_panel_of_trading_answers_with_what_can_be_drawn(
     recorded: Recorded, grafana: Connection, timescale: bool
 ) -> None:
-    shown = await _with_choices(grafana, TRADING, recorded.shown)
+    shown = await opened_on(grafana, TRADING, recorded.shown)
     for asked in queries(TRADING):
-        rows = await _rows(grafana, asked, shown, timescale=timescale)
+        rows = await answer(grafana, asked, shown, timescale=timescale)
         assert bool(rows) == (asked.panel not in {"Open position"}), asked.name
         assert wrong(asked, rows) is None, asked.name
         if asked.panel not in ENDED:
@@ -114,7 +93,7 @@ async def test_every_panel_of_trading_answers_with_what_can_be_drawn(
 
 
 async def test_the_figures_are_the_apis(recorded: Recorded, grafana: Connection) -> None:
-    shown = await _with_choices(grafana, TRADING, recorded.shown)
+    shown = await opened_on(grafana, TRADING, recorded.shown)
     told, mark = recorded.page["statistics"], recorded.page["equity"]
     for title, expected in (
         ("Equity,", mark["equity"]),
@@ -124,24 +103,24 @@ async def test_the_figures_are_the_apis(recorded: Recorded, grafana: Connection)
         ("Profit factor", told["profit_factor"]),
         ("Expectancy", told["expectancy_r"]),
     ):
-        (row,) = await _rows(grafana, _asked(title), shown)
+        (row,) = await answer(grafana, _asked(title), shown)
         assert row[0] == pytest.approx(float(expected), rel=1e-9), title
-    (phase,) = await _rows(grafana, _asked("Phase"), shown)
+    (phase,) = await answer(grafana, _asked("Phase"), shown)
     assert phase["phase"] == recorded.page["status"]["phase"] == "COMPLETED"
-    (left,) = await _rows(grafana, _asked("Time left"), shown)
+    (left,) = await answer(grafana, _asked("Time left"), shown)
     assert left["time_left"] is None
 
 
 async def test_the_curves_end_where_the_account_stands_and_lose_no_drawdown(
     recorded: Recorded, grafana: Connection
 ) -> None:
-    shown = await _with_choices(grafana, TRADING, recorded.shown)
+    shown = await opened_on(grafana, TRADING, recorded.shown)
     equity, drawdown = [each for each in queries(TRADING) if each.format == "time_series"][:2]
     assert (equity.panel, drawdown.panel) == ("Equity, $currency", "Drawdown, $currency")
-    curve = await _rows(grafana, equity, shown)
+    curve = await answer(grafana, equity, shown)
     assert 100 < len(curve) <= 700
     assert curve[-1]["Equity"] == float(recorded.page["equity"]["equity"])
-    deepest = await _rows(grafana, drawdown, shown)
+    deepest = await answer(grafana, drawdown, shown)
     assert len(deepest) == len(curve)
     assert min(row["Drawdown"] for row in deepest) == -float(recorded.page["equity"]["max_drawdown"])
     assert max(row["Drawdown"] for row in deepest) <= 0
@@ -149,42 +128,42 @@ async def test_the_curves_end_where_the_account_stands_and_lose_no_drawdown(
     last = recorded.shown.end - timedelta(hours=1)
     for days in (1, 20, 200):
         near = Shown(last - timedelta(days=days), last, shown.variables)
-        rows = await _rows(grafana, equity, near)
+        rows = await answer(grafana, equity, near)
         assert rows[-1]["Equity"] == curve[-1]["Equity"], days
-        below = (await _rows(grafana, drawdown, near))[-1]["Drawdown"]
+        below = (await answer(grafana, drawdown, near))[-1]["Drawdown"]
         assert -below >= float(recorded.page["equity"]["drawdown"]) - 0.005, days
 
 
 async def test_sums_by_day_by_strategy_and_by_multiple_of_risk_are_of_the_same_trades(
     recorded: Recorded, grafana: Connection
 ) -> None:
-    shown = await _with_choices(grafana, TRADING, recorded.shown)
+    shown = await opened_on(grafana, TRADING, recorded.shown)
     told = recorded.page["statistics"]
     for title in ("PnL by day", "PnL by strategy"):
-        rows = await _rows(grafana, _asked(title), shown)
+        rows = await answer(grafana, _asked(title), shown)
         assert sum(row["PnL"] for row in rows) == pytest.approx(float(told["pnl"])), title
-    spread = await _rows(grafana, _asked("Distribution"), shown)
+    spread = await answer(grafana, _asked("Distribution"), shown)
     assert sum((row["Losses"] or 0) + (row["Wins and even"] or 0) for row in spread) == told["trades"]
     assert sum(row["Losses"] or 0 for row in spread) == told["losses"]
 
 
 async def test_trades_stand_in_the_table_and_on_the_price(recorded: Recorded, grafana: Connection) -> None:
-    shown = await _with_choices(grafana, TRADING, recorded.shown)
-    rows = await _rows(grafana, _asked("Trades"), shown)
+    shown = await opened_on(grafana, TRADING, recorded.shown)
+    rows = await answer(grafana, _asked("Trades"), shown)
     assert [row["trade"] for row in rows[:20]] == [trade["trade"] for trade in recorded.page["trades"]]
     for row, trade in zip(rows, recorded.page["trades"], strict=False):
         assert row["pnl"] == float(trade["pnl"])
         assert row["closed"] == datetime.fromisoformat(trade["trade_time"])
-    price = await _rows(grafana, _asked("$instrument"), shown)
+    price = await answer(grafana, _asked("$instrument"), shown)
     assert 300 < len(price) <= 700
-    marked = [row for ref in "BCDE" for row in await _rows(grafana, _asked("$instrument", ref), shown)]
+    marked = [row for ref in "BCDE" for row in await answer(grafana, _asked("$instrument", ref), shown)]
     assert len(marked) == 2 * min(recorded.page["statistics"]["trades"], 500)
     low, high = (found(row[1] for row in price) for found in (min, max))
     assert all(low * 0.98 < row[1] < high * 1.02 for row in marked)
 
 
 async def test_each_run_leads_to_itself_in_its_own_range(recorded: Recorded, grafana: Connection) -> None:
-    (row,) = await _rows(
+    (row,) = await answer(
         grafana, _asked("Runs"), Shown(START, START + timedelta(hours=1), {"trader": "main", "run": ""})
     )
     assert (row["run"], row["trader"]) == (recorded.shown.variables["run"], "main")
@@ -205,8 +184,8 @@ async def test_a_trade_that_is_not_closed_is_an_open_position(recorded: Recorded
             "DELETE FROM trades WHERE run_id = $1 AND trade = $2", last["run_id"], last["trade"]
         )
         await owner.execute("DELETE FROM orders WHERE run_id = $1 AND state = 'filled'", last["run_id"])
-        shown = await _with_choices(owner, TRADING, recorded.shown)
-        (row,) = await _rows(owner, _asked("Open position"), shown)
+        shown = await opened_on(owner, TRADING, recorded.shown)
+        (row,) = await answer(owner, _asked("Open position"), shown)
         assert (row["instrument"], row["side"]) == (last["instrument"], last["side"])
         assert (row["amount"], row["entry"]) == (float(last["amount"]), float(last["entry_price"]))
         assert row["price"] is not None
@@ -228,67 +207,3 @@ async def test_the_dashboards_address_leads_to_the_run_that_was_last(recorded: R
     start, end = (datetime.fromtimestamp(int(asked[name]) / 1000, UTC) for name in ("from", "to"))
     assert recorded.shown.start <= start < recorded.shown.start + timedelta(hours=2)
     assert recorded.shown.end - timedelta(hours=2) < end <= recorded.shown.end
-
-
-async def test_grafanas_role_reads_its_views_and_nothing_else(database: Database) -> None:
-    await migrate_async(
-        database.dsn("owner"), database.password("owner")
-    )  # a copy has not the database's rights
-    grafana = await database.connect("grafana")
-    try:
-        views = await grafana.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'grafana'")
-        assert {"runs", "results", "equity", "trades"} <= {row["viewname"] for row in views}
-        for row in views:
-            await grafana.execute(f"SELECT * FROM grafana.{row['viewname']} LIMIT 1")
-            with pytest.raises(asyncpg.PostgresError):
-                await grafana.execute(f"DELETE FROM grafana.{row['viewname']}")
-        tables = await grafana.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert len(tables) > 20
-        for statement in (
-            *(f"SELECT 1 FROM public.{row['tablename']}" for row in tables),
-            "INSERT INTO grafana.runs (run_id) VALUES ('x')",
-            "CREATE TEMPORARY TABLE t (x int)",
-            "CREATE TABLE public.t (x int)",
-            "CREATE TABLE grafana.t (x int)",
-            "CREATE VIEW grafana.v AS SELECT 1",
-            "CREATE SCHEMA s",
-            "SELECT pg_read_file('/etc/hostname')",
-            "COPY (SELECT 1) TO PROGRAM 'true'",
-        ):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await grafana.execute(statement)
-    finally:
-        await grafana.close()
-
-
-async def test_no_panel_reads_what_grows_from_end_to_end(database: Database) -> None:
-    """Over a run's whole range, with all of the tables' rows being that run's, which is when it would look cheap."""
-    owner = await database.connect("owner")
-    try:
-        await record_run(owner, "main", "long", trades=20_000, spacing=timedelta(minutes=1), bars=True)
-        await owner.execute("ANALYZE")
-    finally:
-        await owner.close()
-    grafana = await database.connect("grafana")
-    try:
-        end = START + timedelta(minutes=200_000)
-        shown = await _with_choices(grafana, TRADING, Shown(START, end, {"trader": "main", "run": "long"}))
-        for asked in queries(TRADING):
-            plan = await grafana.fetchval(f"EXPLAIN (FORMAT JSON) {expanded(asked, shown, timescale=True)}")
-            whole = {
-                node["Relation Name"] for node in _nodes(json.loads(plan)) if node["Node Type"] == "Seq Scan"
-            }
-            assert not whole & GROWING, asked.name
-    finally:
-        await grafana.close()
-
-
-def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(plan, list):
-        for each in plan:
-            yield from _nodes(each)
-    elif isinstance(plan, dict):
-        if "Node Type" in plan:
-            yield plan
-        for each in plan.values():
-            yield from _nodes(each)
