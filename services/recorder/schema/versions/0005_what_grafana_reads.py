@@ -94,6 +94,7 @@ FROM trades""",
 SELECT trader, run_id, instrument, time, start, ((bid_close + ask_close) / 2)::float8 AS mid, bid_close, ask_close
 FROM bars""",
     # As services.api.positions has it: the last 200 openings without a closed trade, less what exits have closed.
+    # Each is looked up by itself (LIMIT), and no earlier than it was opened: never all trades, in no edition.
     "open_positions": """
 SELECT r.trader, r.run_id, opened.seq, (opened.body ->> 'trade')::bigint AS trade,
     opened.body ->> 'instrument' AS instrument, opened.body ->> 'side' AS side,
@@ -106,12 +107,14 @@ SELECT r.trader, r.run_id, opened.seq, (opened.body ->> 'trade')::bigint AS trad
 FROM runs AS r
     CROSS JOIN LATERAL (SELECT seq, time, body FROM events WHERE run_id = r.run_id AND type = 'trade.opened'
         ORDER BY seq DESC LIMIT 200) AS opened
+    LEFT JOIN LATERAL (SELECT true AS found FROM trades WHERE run_id = r.run_id AND time >= opened.time
+        AND trade = (opened.body ->> 'trade')::bigint LIMIT 1) AS closed ON true
     LEFT JOIN LATERAL (SELECT sum((detail ->> 'amount')::numeric) AS amount FROM orders
         WHERE run_id = r.run_id AND (detail ->> 'trade')::bigint = (opened.body ->> 'trade')::bigint
-            AND state = 'filled' AND detail ->> 'purpose' <> 'entry') AS exits ON true
+            AND time >= opened.time AND state = 'filled' AND detail ->> 'purpose' <> 'entry') AS exits ON true
     LEFT JOIN LATERAL (SELECT time, bid_close, ask_close FROM bars
         WHERE instrument = opened.body ->> 'instrument' AND run_id = r.run_id ORDER BY time DESC LIMIT 1) AS bar ON true
-WHERE NOT EXISTS (SELECT FROM trades WHERE run_id = r.run_id AND trade = (opened.body ->> 'trade')::bigint)""",
+WHERE closed.found IS NULL""",
 }
 
 
