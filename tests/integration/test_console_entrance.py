@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -11,6 +13,8 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import InvalidStatus
 
 from tests.api_process import ApiProcess
+from tests.conftest import Database
+from tests.recorded_runs import START, record_run
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -173,3 +177,39 @@ async def test_an_open_page_does_not_hold_up_the_end(api: ApiProcess) -> None:
             said = str(await socket.recv())
         assert "first_steps" in said
         await api.stop()
+
+
+async def test_dashboard_leads_to_grafana_with_the_last_run_in_its_own_time(
+    api: ApiProcess, database: Database
+) -> None:
+    async def leads_to() -> tuple[str, dict[str, str]]:
+        answer = await api.stranger.get("/dashboard")
+        assert (answer.status_code, answer.headers["cache-control"]) == (302, "no-store")
+        to = urlsplit(answer.headers["location"])
+        return to.path, dict(parse_qsl(to.query))
+
+    await _log_in(api)
+    assert await leads_to() == ("/grafana/d/desk-trading", {})
+    recorder = await database.connect("recorder")
+    try:
+        await record_run(recorder, api.trader, "replayed", trades=3)
+        path, asked = await leads_to()
+        assert (path, asked["var-trader"], asked["var-run"]) == (
+            "/grafana/d/desk-trading",
+            api.trader,
+            "replayed",
+        )
+        first, last = START, START + timedelta(minutes=31)
+        assert (asked["from"], asked["to"]) == tuple(str(int(at.timestamp() * 1000)) for at in (first, last))
+        now = datetime.now(UTC)
+        await record_run(recorder, api.trader, "live", trades=3, start=now - timedelta(minutes=30))
+        assert (await leads_to())[1]["to"] != "now", "it is over"
+        await recorder.execute("update runs set phase = 'MONITORING' where run_id = 'live'")
+        assert (await leads_to())[1] == {
+            "var-trader": api.trader,
+            "var-run": "live",
+            "from": str(int((now - timedelta(minutes=30)).timestamp() * 1000)),
+            "to": "now",
+        }
+    finally:
+        await recorder.close()
