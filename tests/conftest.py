@@ -28,6 +28,7 @@ from services.launcher.nats_server import NatsServer
 from services.launcher.ports import free_port
 from services.launcher.postgres import Postgres
 from services.launcher.process import StartFailed
+from services.setup.roles import ensure_roles
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.database_roles import DATABASE, ROLES, SUPERUSER
@@ -52,6 +53,10 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+ANOTHER_SERVER = os.environ.get("DESK_TEST_POSTGRES")
+"""`host:port` of a server to test on instead of one of our own; `DESK_TEST_POSTGRES_PASSWORD` is the
+superuser's password. So the same tests are run on TimescaleDB (tests/containers/test_timescaledb.py)."""
+_ANOTHER_PASSWORD = os.environ.get("DESK_TEST_POSTGRES_PASSWORD", "")
 WITHOUT_DOCKER = bool(os.environ.get("DESK_WITHOUT_DOCKER"))
 """Set where there can be no Docker at all: the tests of containers are left out then, and it is said."""
 
@@ -199,9 +204,19 @@ def postgres() -> Iterator[PostgresForTests]:
     """The session's PostgreSQL server, with the roles and an empty database `desk`."""
     # Not pytest's own folder: a run as root hands the server to another user, who must get there.
     with tempfile.TemporaryDirectory(prefix="desk-postgres-", ignore_cleanup_errors=True) as folder:
-        server = _new_postgres(Path(folder) / "postgres")
+        make = _new_postgres if ANOTHER_SERVER is None else _another_postgres
+        server = make(Path(folder) / "postgres")
         yield server
         server.stop()
+
+
+def _another_postgres(directory: Path) -> PostgresForTests:
+    host, _, port = str(ANOTHER_SERVER).rpartition(":")
+    passwords = {role: secrets.token_urlsafe(16) for role in ROLES} | {SUPERUSER: _ANOTHER_PASSWORD}
+    run_apart(ensure_roles(f"{host}:{port}", [_ANOTHER_PASSWORD], passwords))
+    server = PostgresForTests(directory, host=host, port=int(port), passwords=passwords)
+    server.carry_out(*(f"ALTER ROLE {role} CONNECTION LIMIT -1" for role in ROLES))
+    return server
 
 
 @pytest.fixture

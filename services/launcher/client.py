@@ -42,9 +42,14 @@ class Address:
     token: str
 
 
+def elsewhere() -> str | None:
+    """The address of a desk that is not this data directory's: `DESK_URL`."""
+    return os.environ.get("DESK_URL") or None
+
+
 def find(data: DataDir) -> Address:
     """The desk to talk to; raises DeskNotRunning when none is named and none runs."""
-    url, token = os.environ.get("DESK_URL"), os.environ.get("DESK_TOKEN")
+    url, token = elsewhere(), os.environ.get("DESK_TOKEN")
     if url is None:
         url = str(data.running().get("api_url") or "")
         if not url:

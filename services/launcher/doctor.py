@@ -163,6 +163,15 @@ def check_desk(data: DataDir) -> Iterator[Finding]:
     yield from asyncio.run(_database(data, notice))
 
 
+def check_elsewhere(data: DataDir) -> Iterator[Finding]:
+    """A desk that `DESK_URL` names: another machine's, or, in its own container, the one around us."""
+    yield Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
+    yield _clock(data)
+    if data.secret(ALERT_URLS).exists():
+        yield _alert_channels(data)
+    yield from _way_in(data, services=True)
+
+
 def _child(name: str, child: dict[str, Any], data: DataDir) -> Finding:
     cure = f"read {data.logs}/{name}.log; it is started again by itself"
     if child.get("state") != "running":
@@ -179,8 +188,8 @@ def _child(name: str, child: dict[str, Any], data: DataDir) -> Finding:
     return Finding(name, "warning" if again else "ok", f"ready{again}", cure if again else "")
 
 
-def _way_in(data: DataDir) -> Iterator[Finding]:
-    """The API with our token, and a deployment that cannot go on."""
+def _way_in(data: DataDir, *, services: bool = False) -> Iterator[Finding]:
+    """The API with our token, what it hears of the `services`, and a deployment that cannot go on."""
     try:
         with DeskClient(find(data)) as desk:
             health = desk.get("/api/health")
@@ -188,9 +197,11 @@ def _way_in(data: DataDir) -> Iterator[Finding]:
     except DeskError as error:
         yield Finding("way in", "failed", str(error), "unset DESK_URL and DESK_TOKEN, or desk token")
         return
+    for service in health.get("services", []) if services else ():
+        yield Finding(service["service"], "ok", f"{service['state']}, heard {service['age']:.0f} s ago")
     problems = health.get("problems", [])
     if problems:
-        yield Finding("way in", "failed", "; ".join(problems), "see the parts above and their logs")
+        yield Finding("way in", "failed", "; ".join(problems), "see the parts and their logs")
     else:
         yield Finding("way in", "ok", "the API takes the token and calls the desk healthy")
     reason = str(status.get("reason") or "")

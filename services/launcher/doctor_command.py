@@ -7,7 +7,8 @@ import dataclasses
 import typer
 
 from services.launcher import exit_codes
-from services.launcher.doctor import Finding, check_desk, check_machine
+from services.launcher.client import elsewhere
+from services.launcher.doctor import Finding, check_desk, check_elsewhere, check_machine
 from services.launcher.options import DataDirOption, JsonOption, data_of, print_json
 
 _MARKS = {
@@ -21,11 +22,11 @@ _MARKS = {
 def doctor(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Check every part of the desk and say what to do about what is wrong.
 
-    Exit code 1 when something failed; warnings and notes are none.
+    With DESK_URL it is the desk there. Exit code 1 when something failed; warnings and notes are none.
     """
     data = data_of(data_dir)
     found = []
-    for check in (check_machine, check_desk):
+    for check in (check_machine, check_desk) if elsewhere() is None else (check_elsewhere,):
         for finding in check(data):
             found.append(finding)
             if not as_json:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from services.launcher import process
+from services.launcher.client import elsewhere, find
 from services.launcher.data_dir import TOKEN, VIEWER_TOKEN, DataDir, nats_file
 from services.launcher.options import BarOption, DataDirOption, JsonOption, data_of, print_json
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
@@ -106,7 +107,13 @@ def _tidy(data: DataDir) -> bool:
 
 
 def facts(data: DataDir) -> dict[str, Any]:
-    """How to reach the running desk, credentials included. Raises DeskNotRunning."""
+    """How to reach the running desk, credentials included; of one that `DESK_URL` names, what is known of it.
+
+    Raises DeskNotRunning.
+    """
+    if elsewhere() is not None:
+        address = find(data)
+        return {"api_url": address.url, "token": address.token}
     notice = data.running()
     password = data.read_secret(nats_file("operator"))
     return {
@@ -135,8 +142,9 @@ def info(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
         print_json(found)
         return
     for name in ("api_url", "token", "nats_url", "data_dir", "logs", "feed", "version", "pid", "started"):
-        typer.echo(f"{name:<10} {found[name]}")
-    for name, child in found["services"].items():
+        if name in found:
+            typer.echo(f"{name:<10} {found[name]}")
+    for name, child in found.get("services", {}).items():
         typer.echo(
             f"{name:<10} {child['state']}, pid {child['pid']}, started again {child['restarts']} times"
         )

@@ -2,27 +2,32 @@
 
 `secrets` makes what secrets are missing, `prepare` the database's roles, the streams and the buckets. Both do
 no harm when everything is there. `rotate begin` and `rotate end` renew the secrets of a running desk;
-`alert-urls` keeps the alert channels it reads, a line each; `smtp-password` Grafana's password at its mail server.
+`alert-urls` keeps the alert channels it reads, a line each, `smtp-password` Grafana's password at its mail server.
+`stop` and `halt` reach the desk over NATS, for when its API does not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.setup.vault import ALERT_URLS, SMTP_PASSWORD, Vault, database_secret, nats_secret
+from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.commands import CommandReply
 from services.shared.database_roles import ROLES, SUPERUSER
-from services.shared.errors import DeskError
+from services.shared.errors import DeskError, Refused
 from services.shared.streams import prepare
 
 USAGE = (
     "usage: python -m services.setup"
-    " (secrets | prepare | rotate begin | rotate end | alert-urls < FILE | smtp-password < FILE)"
+    " (secrets | prepare | rotate begin | rotate end | alert-urls < FILE | smtp-password < FILE | stop | halt REASON)"
 )
 
 
@@ -35,6 +40,7 @@ class SetupSettings(BaseSettings):
     nats_url: str = "nats://nats:4222"
     nats_nodes: int = Field(default=1, ge=1, le=5)
     database_address: str = "timescaledb:5432"
+    trader: str = subjects.DEFAULT_TRADER
 
 
 async def _prepare(settings: SetupSettings, vault: Vault) -> None:
@@ -52,6 +58,23 @@ async def _prepare(settings: SetupSettings, vault: Vault) -> None:
         await prepare(bus, replicas=min(settings.nats_nodes, 3))
     finally:
         await bus.close()
+
+
+async def _ask(
+    settings: SetupSettings, vault: Vault, verb: Literal["stop", "halt"], reason: str
+) -> CommandReply:
+    """Raises Refused with the desk's reason, BusError when nobody answers."""
+    password = vault.read(nats_secret("operator"))
+    bus = await Bus.connect(settings.nats_url, user="operator", password=password, patience=10)
+    try:
+        asked = json.dumps({"by": "docker", **({"reason": reason} if reason else {})}).encode()
+        answer = await bus.request(subjects.control(settings.trader, verb), asked, timeout=10)
+    finally:
+        await bus.close()
+    reply = CommandReply.model_validate_json(answer)
+    if reply.status != "accepted":
+        raise Refused(reply.reason)
+    return reply
 
 
 def main(arguments: list[str]) -> int:
@@ -78,6 +101,11 @@ def main(arguments: list[str]) -> int:
             case ["smtp-password"]:
                 vault.give(SMTP_PASSWORD, sys.stdin.read().strip())
                 print("kept: restart grafana")
+            case ["stop" | "halt" as verb, *words]:
+                reply = asyncio.run(_ask(settings, vault, verb, " ".join(words)))
+                print(
+                    f"{verb}: accepted as {reply.command_id}" + (f", {reply.reason}" if reply.reason else "")
+                )
             case _:
                 print(USAGE, file=sys.stderr)
                 return 2

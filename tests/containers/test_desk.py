@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ def _deployed(desk: Composed) -> str:
             assert answer.status_code == 200, answer.text
             status = api.get("/api/status").json()
     return str(status["run_id"])
+
+
+def _stopped(desk: Composed) -> None:
+    """Nothing is deployed."""
+    with desk.api() as api:
+        if api.get("/api/status").json()["deployment_status"] == "DEPLOYED":
+            desk.desk("stop")
 
 
 def _trades(desk: Composed) -> int:
@@ -154,6 +162,40 @@ def test_the_desks_own_commands_run_in_the_apis_container(desk: Composed) -> Non
     assert len(desk.token) >= 32
     assert desk.desk("status").startswith("deployment")
     assert '"deployment_status"' in desk.desk("status", "--json")
+    found = json.loads(desk.desk("doctor", "--json"))
+    assert found["ok"], found
+    assert {"trader", "risk", "recorder", "api", "way in"} <= {each["part"] for each in found["findings"]}
+    assert json.loads(desk.desk("info", "--json")) == {
+        "api_url": "http://127.0.0.1:8000",
+        "token": desk.token,
+    }
+
+
+def test_a_strategy_of_ones_own_is_copied_in_and_deployed(desk: Composed) -> None:
+    _stopped(desk)
+    desk.compose("cp", "services/trader/strategies/ema.py", "api:/data/strategies/mine.py")
+    desk.desk("deploy", "--strategy", "/data/strategies/mine.py:EmaCrossover")
+    desk.until(lambda: _trades(desk) >= 1, "it trades")
+    desk.desk("stop")
+
+
+def test_alert_channels_are_given_to_those_who_send_and_to_nobody_else(desk: Composed) -> None:
+    command = ("run", "--rm", "-T", "--no-deps", "secrets", "python", "-m", "services.setup", "alert-urls")
+    desk.compose(*command, given="json://risk:8099\n")
+    for service in ("risk", "api"):
+        assert desk.exec(service, "cat", "/data/secrets/alert-urls") == "json://risk:8099\n"
+    assert desk.exec("trader", "ls", "/data/secrets").split() == ["nats-trader", "sealing-private"]
+    desk.compose(*command, given="")
+
+
+def test_without_the_api_the_desk_is_stopped_over_nats(desk: Composed) -> None:
+    _deployed(desk)
+    desk.compose("stop", "api")
+    said = desk.compose("run", "--rm", "--no-deps", "-T", "prepare", "stop").stdout
+    assert "stop: accepted" in said
+    desk.up()
+    with desk.api() as api:
+        desk.until(lambda: api.get("/api/status").json()["phase"] == "STOPPED", "stopped")
 
 
 def test_each_service_stops_in_time_with_an_event_stream_open(desk: Composed) -> None:
