@@ -27,6 +27,9 @@ ASKING = (
     "test_api_reading.py",
     "test_api_export.py",
     "test_api_alerts.py",
+    "test_recorder_states.py",
+    "test_state_views.py",
+    "test_grafana_states.py",
 )
 
 
