@@ -18,7 +18,7 @@ PHASES: Final = {
     "FAILED": RED,
     "NOT_DEPLOYED": GREY,
 }
-_TRADERS = "SELECT DISTINCT trader FROM grafana.runs ORDER BY 1"
+_TRADERS = "SELECT trader FROM grafana.runs UNION SELECT trader FROM grafana.limits ORDER BY 1"
 _RUNS = """
 SELECT concat_ws(' · ', to_char(deployed AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), strategy, instruments, phase)
     AS __text, run_id AS __value

@@ -116,6 +116,7 @@ def _alive() -> Panels:
                 custom__width=110,
             ),
         )
+        .override_by_name("instance", given(unit="string"))
         .override_by_name("lag", given(displayName="behind by", decimals=0, custom__width=100))
         .override_by_name("heard", given(displayName="last heard", unit="dateTimeAsIso", custom__width=165)),
         2,
@@ -320,7 +321,8 @@ def _kept() -> Panels:
         panel(
             listing()
             .override_by_name("finished", _MOMENT)
-            .override_by_name("bytes", given(displayName="size", unit="bytes", custom__width=90)),
+            .override_by_name("bytes", given(displayName="size", unit="bytes", custom__width=90))
+            .override_by_regexp("/^(name|sha256)$/", given(unit="string")),
             15,
             "Backups",
             at=place(12, 42, 12, 9),

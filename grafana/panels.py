@@ -128,9 +128,14 @@ def bars(column: str) -> barchart.Panel:
 
 
 def listing() -> table.Panel:
-    """Rows as they are."""
+    """Rows as they are. What is not there is a dash: else Grafana puts the panel's answer without data into every
+    empty cell."""
     return (
-        table.Panel().show_header(True).cell_height(kinds.TableCellHeight.SM).thresholds(steps((None, DIM)))
+        table.Panel()
+        .show_header(True)
+        .cell_height(kinds.TableCellHeight.SM)
+        .thresholds(steps((None, DIM)))
+        .override_by_regexp("/.*/", given(noValue="–"))
     )
 
 

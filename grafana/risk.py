@@ -188,7 +188,7 @@ def _limits() -> Panels:
         listing()
         .decimals(2)
         .override_by_name("limit", given(custom__width=190))
-        .override_by_name("value", given(displayName="set to", custom__width=80))
+        .override_by_name("value", given(displayName="set to", unit="string", custom__width=80))
         .override_by_name("bound", given(displayName="comes to", custom__width=100))
         .override_by_name("used", given(custom__width=100))
         .override_by_name(

@@ -142,6 +142,8 @@ class DeskState:
         async with self._database.connected() as connection:
             traders = sorted({self._trader, *await _traders(connection)})
         seen = await self._look(traders)
+        if told_to_leave():
+            return
         async with self._database.connected() as connection, connection.transaction():
             # Lost at a crash, it is written anew two seconds after it: nobody waits for the disk here.
             await connection.execute("SET LOCAL synchronous_commit = off")
@@ -159,24 +161,23 @@ class DeskState:
         seen = Seen()
         if not self._bus.connected:
             return seen
-        for stream in STREAMS:
-            try:
-                seen.streams.append(await self._stream(stream))
-            except (BusError, ValueError, KeyError, TypeError) as error:
-                log.debug("stream_not_seen", stream=stream, error=type(error).__name__)
-        for trader in traders:
-            try:
+        try:
+            for stream in STREAMS:
+                await self._ask_stream(stream, seen)
+            for trader in traders:
                 await self._ask_about(trader, seen)
-            except (BusError, ValueError, KeyError, TypeError, AttributeError) as error:
-                log.debug("trader_not_seen", trader=trader, error=type(error).__name__)
+        except BusError as error:  # nor would the next question be answered
+            log.debug("nats_not_seen", error=type(error).__name__)
         return seen
 
-    async def _stream(self, stream: str) -> tuple[Any, ...]:
+    async def _ask_stream(self, stream: str, seen: Seen) -> None:
         answer = await self._bus.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=_ASK_WITHIN)
         info = json.loads(answer)
+        if "state" not in info:
+            return  # there is no such stream yet
         state, empty = info["state"], not info["state"]["messages"]
         backlog = self._backlogs.get(stream)
-        return (
+        told = (
             stream,
             state["messages"],
             state["bytes"],
@@ -188,15 +189,19 @@ class DeskState:
             backlog.messages if backlog else None,
             backlog.stalled if backlog else None,
         )
+        seen.streams.append(told)
 
     async def _ask_about(self, trader: str, seen: Seen) -> None:
-        stored = await self._bus.get(subjects.LIMITS, trader)
-        if stored is not None:
-            texts = json.loads(stored[0])["limits"]
-            seen.limits[trader] = {str(name): str(text) for name, text in texts.items()}
-        stored = await self._bus.get(subjects.DEPLOYMENTS, trader)
-        if stored is not None:
-            seen.deployments.append(Deployment.model_validate_json(stored[0]))
+        limits = await self._bus.get(subjects.LIMITS, trader)
+        deployment = await self._bus.get(subjects.DEPLOYMENTS, trader)
+        try:
+            if limits is not None:
+                texts = json.loads(limits[0])["limits"]
+                seen.limits[trader] = {str(name): str(text) for name, text in texts.items()}
+            if deployment is not None:
+                seen.deployments.append(Deployment.model_validate_json(deployment[0]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.debug("bucket_unreadable", trader=trader, error=type(error).__name__)
 
     # --- writing --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 `secrets` makes what secrets are missing, `prepare` the database's roles, the streams and the buckets. Both do
 no harm when everything is there. `rotate begin` and `rotate end` renew the secrets of a running desk;
-`alert-urls` keeps the alert channels it reads, a line each; `smtp-password` Grafana's password at its mail server.
+`alert-urls` keeps the alert channels it reads, a line each, `smtp-password` Grafana's password at its mail server.
 `stop` and `halt` reach the desk over NATS, for when its API does not answer.
 """
 

@@ -28,6 +28,9 @@ ASKING = (
     "test_api_export.py",
     "test_api_alerts.py",
     "test_grafana_views.py",
+    "test_recorder_states.py",
+    "test_state_views.py",
+    "test_grafana_states.py",
 )
 
 

@@ -143,6 +143,15 @@ def test_a_text_that_is_coloured_by_its_words_or_by_numbers_says_how(name: str) 
 
 
 @_ALL
+def test_an_empty_cell_of_a_table_is_a_dash_and_not_the_panels_answer_without_data(name: str) -> None:
+    for panel in panels(BOARDS[name]):
+        if panel["type"] == "table":
+            first = panel["fieldConfig"]["overrides"][0]
+            assert first["matcher"] == {"id": "byRegexp", "options": "/.*/"}, panel["title"]
+            assert first["properties"] == [{"id": "noValue", "value": "–"}]
+
+
+@_ALL
 def test_links_lead_where_grafana_lets_them(name: str) -> None:
     board = BOARDS[name]
     uids = {board["uid"] for board in BOARDS.values()}
