@@ -29,6 +29,12 @@ _REFUSALS = ("22", "23", "54")
 
 DEAD: Final = "dead letter"
 
+# Only where the server's edition compresses (migration 0007).
+_COMPRESSES: Final = "SELECT to_regprocedure('make_writable(timestamptz, timestamptz)') IS NOT NULL"
+_MAKE_WRITABLE: Final = """
+    SELECT make_writable(min(at::timestamptz), max(at::timestamptz)) FROM unnest($1::text[]) AS at"""
+_TIME_AT: Final = ENVELOPE.index("time")
+
 
 class Delivery:
     """One message as delivered, and what it was read as; `reason` says why it is a dead letter."""
@@ -73,6 +79,7 @@ class Writer:
 
     def __init__(self, database_url: str, password: str) -> None:
         self._database = Database(database_url, password)
+        self._compresses: bool | None = None
 
     async def close(self) -> None:
         """Leave; never raises."""
@@ -81,6 +88,10 @@ class Writer:
     async def write(self, batch: Sequence[Delivery]) -> Written:
         """Write a batch; once this returns, it is committed. Raises StorageUnavailable."""
         async with self._database.connected() as connection:
+            if self._compresses is None:
+                self._compresses = bool(await connection.fetchval(_COMPRESSES))
+            if self._compresses:
+                await _make_writable(connection, batch)
             return await self._write(connection, batch)
 
     async def traders(self) -> list[str]:
@@ -145,6 +156,15 @@ class _Sorted:
         for rows in self.received.values():
             rows.sort(key=lambda row: (int(row[0] or 0), row[1]))
         self.dead.sort(key=lambda letter: int(letter.stored()[0]))
+
+
+async def _make_writable(connection: asyncpg.Connection, batch: Sequence[Delivery]) -> None:
+    """Have no row inserted into compressed columns: those of its times are written out as rows before."""
+    times = [
+        delivery.row[_TIME_AT] for delivery in batch if delivery.kind not in (DEAD, *statements.RECEIVED)
+    ]
+    if times:
+        await connection.execute(_MAKE_WRITABLE, times)
 
 
 async def _insert(connection: asyncpg.Connection, batch: Sequence[Delivery], *, quickly: bool) -> Written:

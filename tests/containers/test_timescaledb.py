@@ -95,7 +95,9 @@ def test_every_test_that_asks_plain_postgresql_passes_on_timescaledb(timescaledb
     assert int(passed[1]) > 50
 
 
-async def test_events_are_kept_in_hypertables(timescaledb: str) -> None:
+async def test_events_are_kept_in_hypertables_and_what_only_the_full_edition_has_is_made_there_alone(
+    timescaledb: str,
+) -> None:
     """The migration finds out what the server offers; nobody says it."""
     from services.recorder.migrate import migrate_async
     from services.setup.roles import ensure_roles
@@ -113,5 +115,12 @@ async def test_events_are_kept_in_hypertables(timescaledb: str) -> None:
             )
         }
         assert {"events", "trades", "equity", "orders", "alerts", "outcomes", "bars"} <= kept
+        full = await connection.fetchval("SHOW timescaledb.license") == "timescale"
+        policies = await connection.fetchval(
+            "SELECT count(*) FROM timescaledb_information.jobs WHERE hypertable_name = ANY($1)", list(kept)
+        )
+        made = await connection.fetchval("SELECT to_regprocedure('make_writable(timestamptz, timestamptz)')")
+        assert bool(policies) == full
+        assert (made is not None) == full
     finally:
         await connection.close()

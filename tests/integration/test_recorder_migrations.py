@@ -52,6 +52,7 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
 
 
 _UNDO = {
+    "0007": "SELECT 'only the full edition of TimescaleDB has anything of it'",
     "0006": "DROP TABLE service_states, stream_states, deployment_states, limit_states, part_versions, desk_minutes,"
     " backups CASCADE; DROP VIEW grafana.dead_letter_counts, grafana.dead_letter_list, grafana.verdicts,"
     " grafana.denial_reasons, grafana.limit_history, grafana.halts, grafana.halt_latencies;"

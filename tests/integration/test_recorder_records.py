@@ -223,6 +223,33 @@ async def test_a_run_ends_up_the_same_when_its_phases_come_out_of_order(
         await api.close()
 
 
+async def test_where_columns_are_compressed_those_of_a_batch_are_made_writable_before_it_is_written(
+    fresh_nats: NatsForTests, database: Database
+) -> None:
+    """In place of the full edition's function stands one that notes what it was asked, and what was there."""
+    owner = await database.connect("owner")
+    await owner.execute(
+        "CREATE TABLE asked (since timestamptz, until timestamptz, there bigint);"
+        "CREATE FUNCTION make_writable(since timestamptz, until timestamptz) RETURNS bigint"
+        " LANGUAGE sql SECURITY DEFINER AS"
+        " 'INSERT INTO asked SELECT since, until, (SELECT count(*) FROM events) RETURNING 0::bigint';"
+        "GRANT EXECUTE ON FUNCTION make_writable(timestamptz, timestamptz) TO recorder"
+    )
+    messages = Emitting("main", "run-1").messages(ONE_OF_EACH)
+    api = await _record(fresh_nats, database, messages)
+    try:
+        recorded = await api.fetchrow("SELECT min(time), max(time), count(*) FROM events")
+        asked = await owner.fetch("SELECT * FROM asked ORDER BY there, since")
+        assert recorded is not None
+        assert recorded["count"] == len(messages)
+        assert asked[0]["there"] == 0
+        assert min(row["since"] for row in asked) == recorded["min"]
+        assert max(row["until"] for row in asked) == recorded["max"]
+    finally:
+        await owner.close()
+        await api.close()
+
+
 async def test_commands_and_signals_are_recorded_with_what_they_ask(
     fresh_nats: NatsForTests, database: Database
 ) -> None:
