@@ -31,9 +31,9 @@ ARG ID
 LABEL org.opencontainers.image.title="tradedesk ${SERVICE}" \
       org.opencontainers.image.description="Part of a desk that runs a trading strategy unattended"
 COPY --from=site /opt/desk /opt/desk
-# A new volume takes its owner from here.
+# A new volume takes its owner from here. A restore, which runs as the API, keeps archives for the backup's group.
 RUN mkdir -p /data/secrets /data/strategies /data/rates /backups \
-    && chown ${ID}:${ID} /data /data/strategies /data/rates /backups && chmod 0750 /backups
+    && chown ${ID}:${ID} /data /data/strategies /data/rates && chown ${ID}:10005 /backups && chmod 2770 /backups
 ENV PATH=/opt/desk/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
     HOME=/tmp DESK_DATA_DIR=/data DESK_HTTP_PORT=9100
 WORKDIR /data

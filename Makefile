@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # What the containers' images install, each with the versions of requirements.lock.
-IMAGE_EXTRAS := build setup trader risk recorder api
+IMAGE_EXTRAS := build setup trader risk recorder api backup
 
 .PHONY: help install run test lint format bench docs dashboards panels pictures lock clean
 .DEFAULT_GOAL := help

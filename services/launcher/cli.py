@@ -38,6 +38,8 @@ _COMMANDS = {
 
 _ADDED = {
     "alerts": "alerts_command",
+    "backup": "backup_command",
+    "restore": "backup_command",
     "doctor": "doctor_command",
     "backtest": "backtest_command",
     "strategy": "strategy_command",
@@ -69,6 +71,8 @@ def build(only: str | None = None) -> typer.Typer:
         if not alone or name == only:
             app.command(name)(getattr(importlib.import_module(f"services.launcher.{module}"), name))
     for name, module in _ADDED.items():
+        if name == "restore" and not alone:
+            continue  # registered with backup
         if (not alone or name == only) and importlib.util.find_spec(f"services.launcher.{module}"):
             importlib.import_module(f"services.launcher.{module}").register(app)
     return app

@@ -25,6 +25,9 @@ from services.shared.database_roles import DATABASE, ROLES, SUPERUSER, role_stat
 from services.shared.errors import InvalidInput
 
 _LONGEST_SOCKET_PATH = 100
+_MAKE_IF_MISSING = (
+    "DO $$BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END$$"  # one line a statement
+)
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
@@ -130,6 +133,8 @@ class Postgres:
 
     def _role_statements(self, verb: str) -> list[str]:
         roles = [role_statement(verb, role, self._passwords[role]) for role in ROLES]
+        if verb == "ALTER":  # the data may be older than a role
+            roles[:0] = [_MAKE_IF_MISSING.format(role=role) for role in ROLES]
         return [*roles, role_statement("ALTER", SUPERUSER, self._passwords[SUPERUSER])]
 
     def _take_account(self) -> None:

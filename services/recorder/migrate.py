@@ -16,7 +16,7 @@ import asyncpg
 
 from services.shared.errors import InvalidInput, StorageUnavailable
 
-RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT"}
+RIGHTS = {"recorder": "SELECT, INSERT, UPDATE", "api": "SELECT", "backup": "SELECT"}
 """What each role may do with every table."""
 VIEWER = "grafana"
 """The role that reads the views of the schema of its name, and nothing else: whoever sees a dashboard may send any
@@ -24,7 +24,7 @@ SQL under it."""
 
 ALSO = {
     "recorder": {"service_states": "DELETE"},
-    "backup": {"backups": "SELECT, INSERT, UPDATE"},
+    "backup": {"backups": "INSERT"},
 }
 """What a role may do with one table beside that."""
 
@@ -42,8 +42,10 @@ def migrate(database_url: str, password: str, *, patience: float = 30.0) -> None
     asyncio.run(migrate_async(database_url, password, patience=patience))
 
 
-async def migrate_async(database_url: str, password: str, *, patience: float = 30.0) -> None:
-    """`migrate` for callers inside an event loop."""
+async def migrate_async(
+    database_url: str, password: str, *, patience: float = 30.0, to: str | None = None
+) -> None:
+    """`migrate` for callers inside an event loop; an empty database may be brought `to` an older revision."""
     connection = await _connect(database_url, password, patience)
     try:
         async with connection.transaction():
@@ -53,9 +55,10 @@ async def migrate_async(database_url: str, password: str, *, patience: float = 3
                 raise InvalidInput(
                     f"the database has revision {applied}, this desk knows {newest()}: update it"
                 )
-            if applied != newest():
-                await connection.execute(migration_sql(applied))
-            await _grant(connection)
+            if applied != (to or newest()):
+                await connection.execute(migration_sql(applied, to or "head"))
+            if to in (None, newest()):
+                await _grant(connection)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailable(f"the database could not be migrated: {error}") from None
     finally:
@@ -67,8 +70,8 @@ def newest() -> str:
     return max(path.name[:4] for path in (_SCHEMA / "versions").glob("[0-9]*.py"))
 
 
-def migration_sql(applied: str | None) -> str:
-    """The SQL that leads from revision `applied` (None: an empty database) to the newest."""
+def migration_sql(applied: str | None, to: str = "head") -> str:
+    """The SQL that leads from revision `applied` (None: an empty database) to another, or the newest."""
     # Half of a start's time, and not needed once the tables are there.
     from alembic import command
     from alembic.config import Config
@@ -76,7 +79,7 @@ def migration_sql(applied: str | None) -> str:
     script = io.StringIO()
     config = Config(output_buffer=script)
     config.set_main_option("script_location", str(_SCHEMA))
-    command.upgrade(config, f"{applied or 'base'}:head", sql=True)
+    command.upgrade(config, f"{applied or 'base'}:{to}", sql=True)
     return script.getvalue()
 
 

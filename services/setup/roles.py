@@ -14,7 +14,7 @@ import asyncpg
 from services.shared.database_roles import DATABASE, OWNER, ROLES, SUPERUSER, role_statement
 from services.shared.errors import StorageUnavailable
 
-CONNECTIONS = {"owner": 4, "recorder": 16, "api": 24, "grafana": 16}
+CONNECTIONS = {"owner": 4, "recorder": 16, "api": 24, "grafana": 16, "backup": 4}
 """How many each may hold at once: whoever sends Grafana long queries takes nobody else's place."""
 _SETTINGS = {"grafana": {"default_transaction_read_only": "on", "statement_timeout": "15s", "jit": "off"}}
 """What a role begins with. It may set it otherwise: what it may do at all is for GRANT to say."""

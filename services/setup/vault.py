@@ -60,6 +60,7 @@ HOLDERS = (
         10004,
         ("nats-api", "database-api", "token", "viewer-token", SEALING[1], ALERT_URLS),
     ),
+    Holder("backup", 10005, ("nats-backup", "database-backup")),
     Holder("nats", 10006, (NATS_CONFIGURATION,)),
     Holder("timescaledb", 70, ("database-postgres",)),
     Holder("migrate", 10003, ("database-owner",)),

@@ -9,8 +9,8 @@ import secrets
 
 SUPERUSER = "postgres"
 OWNER = "owner"
-ROLES = (OWNER, "recorder", "api", "grafana")
-"""Who logs in: the owner of the tables, who migrates them, and the three services' roles."""
+ROLES = (OWNER, "recorder", "api", "grafana", "backup")
+"""Who logs in: the owner of the tables, who migrates them, and the roles of those who use them."""
 DATABASE = "desk"
 _ITERATIONS = 4096
 

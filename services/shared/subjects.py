@@ -108,7 +108,8 @@ def bucket_stream(bucket: str) -> str:
 class User:
     """What one NATS user may publish and subscribe to. Its inbox is `_INBOX_<name>.>`.
 
-    `streams` are consumed through a durable of the user's name, `watches` are read directly, by sequence.
+    `streams` are consumed through a durable of the user's name, `watches` are read directly, by sequence,
+    `copies` are had as snapshots.
     """
 
     name: str
@@ -120,6 +121,7 @@ class User:
     reads: tuple[str, ...] = field(default=())
     writes: tuple[str, ...] = field(default=())
     watches: tuple[str, ...] = field(default=())
+    copies: tuple[str, ...] = field(default=())
 
     def may_publish(self) -> tuple[str, ...]:
         """Every subject the user may publish to, those of streams and buckets included."""
@@ -135,6 +137,12 @@ class User:
                 f"$JS.API.STREAM.INFO.{stream}",
                 f"$JS.API.DIRECT.GET.{stream}",
                 f"$JS.API.DIRECT.GET.{stream}.>",
+            ]
+        for stream in self.copies:
+            subjects += [
+                f"$JS.API.STREAM.INFO.{stream}",
+                f"$JS.API.STREAM.SNAPSHOT.{stream}",
+                f"$JS.SNAPSHOT.ACK.{stream}.>",
             ]
         for bucket in dict.fromkeys(self.reads + self.writes):
             stream = bucket_stream(bucket)
@@ -242,6 +250,17 @@ USERS: tuple[User, ...] = (
         watches=(EVENTS, COMMANDS, MARKET, bucket_stream(SESSIONS)),
         reads=(DEPLOYMENTS, LIMITS),
         writes=(SESSIONS,),
+    ),
+    User(
+        "backup",
+        publish=(),
+        reads=(SNAPSHOTS,),
+        copies=(
+            EVENTS,
+            COMMANDS,
+            MARKET,
+            *(bucket_stream(name) for name in (SNAPSHOTS, DEPLOYMENTS, LIMITS)),
+        ),
     ),
     User(
         "operator",
