@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
 
             return serve()
         settings = load_settings(BackupSettings)
-        configure_logging("backup", settings.log_level)
+        configure_logging("backup", "ERROR")  # what a person should read is printed
         match arguments:
             case ["now"]:
                 print(asyncio.run(take(settings, datetime.now(UTC))).name)

@@ -1,0 +1,3 @@
+#!/bin/sh
+# For macOS: the same by a double click.
+exec "$(dirname "$0")/START.sh"

@@ -1,0 +1,346 @@
+"""Backup and restore on real servers: whole desks as `desk up` starts them, and what a restore refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from services.backup import streams
+from services.backup.archive import Archive
+from services.backup.cut import Memory
+from services.backup.settings import BackupSettings
+from services.backup.taking import take
+from services.shared import subjects
+from services.shared.bus import Bus
+from services.shared.errors import BusError, Refused
+from services.shared.events import EquityMarked
+from services.shared.streams import prepare
+from services.shared.wire import decode
+from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
+from tests.desk_process import DeskProcess, desk, listening
+from tests.recorder_at_work import Emitting, all_recorded, equity, publish, recording
+
+WHOLE_DESK = pytest.mark.xdist_group("desk")
+
+
+def _archive_of(running: DeskProcess) -> Path:
+    said = running.cli("backup").stdout
+    return running.folder / "backups" / said.split()[-1]
+
+
+async def _reaches(running: DeskProcess, step: int) -> None:
+    reached = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        body = decode(message.data).body
+        if isinstance(body, EquityMarked) and body.step >= step:
+            reached.set()
+
+    async with listening(running) as client, asyncio.timeout(120):
+        await client.subscribe("equity.main", cb=hear)
+        await reached.wait()
+
+
+async def _events(running: DeskProcess, run_id: str) -> list[tuple[str, int]]:
+    """Emitter and seq of every event that the streams of a desk hold of a run."""
+    notice = json.loads((running.folder / "desk.json").read_text())
+    password = (running.folder / "secrets" / "nats-admin").read_text().strip()
+    bus = await Bus.connect(f"nats://127.0.0.1:{notice['nats_port']}", user="admin", password=password)
+    found = []
+    for stream in (subjects.EVENTS, subjects.MARKET):
+        async for message in bus.read(stream):
+            said = json.loads(message.data)
+            if said.get("run_id") == run_id:
+                found.append((said["emitter"], said["seq"]))
+    await bus.close()
+    return found
+
+
+def _report(running: DeskProcess, run_id: str) -> Any:
+    """What the API makes of a run's rows, but for the wall's clock."""
+    found = running.get(f"/api/metrics?run_id={run_id}")
+    return {name: value for name, value in found.items() if name not in ("updated", "time")}
+
+
+@WHOLE_DESK
+@pytest.mark.timeout(900)
+async def test_a_replay_backed_up_in_the_middle_ends_as_the_one_that_went_on(tmp_path: Path) -> None:
+    with desk(tmp_path / "one", "--speed", "0") as one:
+        one.cli("deploy", "--strategy", "donchian")
+        await _reaches(one, 700)
+        archive = _archive_of(one)
+        run_id = one.until_finished(300)["run_id"]
+        trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)
+    two = DeskProcess(tmp_path / "two", "--speed", "0")
+    two.cli("restore", str(archive))
+    two.start()
+    try:
+        status = two.until_finished(300)
+        assert (status["run_id"], status["phase"]) == (run_id, "COMPLETED")
+        assert two.trades(tmp_path / "two.csv") == trades
+        assert _report(two, run_id) == report
+        said = await _events(two, run_id)
+        for emitter in {emitter for emitter, _ in said}:
+            seqs = [seq for by, seq in said if by == emitter]
+            assert sorted(seqs) == list(range(1, len(seqs) + 1)), emitter
+    finally:
+        two.stop()
+    assert trades.count(b"\n") > 100
+
+
+@WHOLE_DESK
+@pytest.mark.timeout(900)
+async def test_a_desk_that_was_halted_with_a_run_behind_it_is_halted_when_restored(tmp_path: Path) -> None:
+    with desk(tmp_path / "one", "--speed", "36000") as one:
+        one.cli("deploy", "--strategy", "donchian")
+        await _reaches(one, 60)
+        one.cli("halt", "--reason", "a fire", "--wait", "30")
+        run_id = one.until_finished(60)["run_id"]
+        trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)
+        risk = one.get("/api/risk")
+        archive = _archive_of(one)
+        assert one.cli("restore", str(archive), check=False).returncode == 5  # it runs
+    again = one.cli("restore", str(archive), check=False)
+    assert again.returncode == 4
+    assert "empty" in again.stderr
+    two = DeskProcess(tmp_path / "two", "--speed", "36000")
+    two.cli("restore", str(archive))
+    two.start()
+    try:
+        assert two.status()["halted"]
+        assert two.cli("deploy", "--strategy", "donchian", check=False).returncode == 4
+        assert two.trades(tmp_path / "two.csv") == trades
+        assert _report(two, run_id) == report
+        assert two.get("/api/risk")["halts"] == risk["halts"]
+        two.cli("reset", "--reason", "it is out")
+        two.cli("deploy", "--strategy", "donchian")
+    finally:
+        two.stop()
+
+
+def _settings(
+    server: NatsForTests,
+    database: str,
+    password_file: Path,
+    folder: Path,
+    user: str = "backup",
+) -> BackupSettings:
+    (folder / "backups").mkdir(exist_ok=True)
+    return BackupSettings(
+        nats_url=server.url,
+        nats_password_file=server.password_file(user),
+        database_url=database,
+        database_password_file=password_file,
+        data_dir=folder,
+        backup_dir=folder / "backups",
+    )
+
+
+def _backup_settings(server: NatsForTests, database: Database, folder: Path) -> BackupSettings:
+    return _settings(server, database.dsn("backup"), database.password_file("backup"), folder)
+
+
+async def _recorded(server: NatsForTests, database: Database, trader: str) -> None:
+    """A desk with a few events, recorded, and the memory of those who said them."""
+    admin = await server.connect("admin")
+    say = Emitting(trader, "run-1")
+    async with recording(server, database):
+        await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(1, 40)))
+        await all_recorded(admin)
+    memory = {"number": 1, "run": {"run_id": "run-1", "speed": 60.0, "seqs": {"trader": 39}}}
+    await admin.put(subjects.SNAPSHOTS, f"trader.{trader}", json.dumps(memory).encode())
+    await admin.close()
+
+
+async def test_the_backups_login_reads_and_writes_down_how_it_went_and_can_do_nothing_else(
+    fresh_nats: NatsForTests, database: Database, tmp_path: Path
+) -> None:
+    await _recorded(fresh_nats, database, "main")
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "own.py").write_text("pass\n")
+    path = await take(_backup_settings(fresh_nats, database, tmp_path), datetime.now(UTC))
+    with Archive(path) as archive:
+        names = {part.name for part in archive.manifest.parts}
+        assert archive.part("database/events.gz").count == 39
+        assert archive.part("streams/EVENTS").count == 39
+        assert b"".join(archive.read("strategies/own.py")) == b"pass\n"
+    assert {"buckets/KV_snapshots", "buckets/KV_limits", "buckets/KV_deployments"} <= names
+    assert not {name for name in names if "session" in name or "credential" in name or "secret" in name}
+    connection = await database.connect("backup")
+    row = await connection.fetchrow("SELECT name, bytes, problem FROM backups")
+    assert row is not None
+    assert (row["name"], row["bytes"], row["problem"]) == (path.name, path.stat().st_size, None)
+    for refused in ("DELETE FROM backups", "UPDATE events SET type = 'x'", "INSERT INTO runs DEFAULT VALUES"):
+        with pytest.raises(Exception, match="permission denied"):
+            await connection.execute(refused)
+    await connection.close()
+    bus = await fresh_nats.connect("backup")
+    with pytest.raises(BusError):
+        await bus.store("command.main.halt", b"{}", timeout=0.5)
+    with pytest.raises(BusError):
+        await bus.request("$JS.API.STREAM.DELETE.EVENTS", b"", timeout=0.5)
+    await bus.close()
+
+
+async def test_a_replay_that_stands_still_is_not_backed_up_and_the_database_says_why(
+    fresh_nats: NatsForTests, database: Database, tmp_path: Path
+) -> None:
+    admin = await fresh_nats.connect("admin")
+    memory = {"number": 1, "run": {"run_id": "run-1", "speed": 0.0, "seqs": {"trader": 250}}}
+    await admin.put(subjects.SNAPSHOTS, "trader.main", json.dumps(memory).encode())
+    settings = _backup_settings(fresh_nats, database, tmp_path)
+    with pytest.raises(Refused, match="stands still"):
+        await take(settings, datetime.now(UTC), patience=0.2)
+    assert [path.name for path in settings.backup_dir.iterdir()] == [".lock"]
+    taking = asyncio.create_task(take(settings, datetime.now(UTC)))
+    memory["number"] = 2
+    while not taking.done():
+        await admin.put(subjects.SNAPSHOTS, "trader.main", json.dumps(memory).encode())
+    assert taking.result().is_file()
+    connection = await database.connect("backup")
+    ends = await connection.fetch("SELECT problem FROM backups ORDER BY finished")
+    assert ["stands still" in (row["problem"] or "") for row in ends] == [True, False]
+    await connection.close()
+    await admin.close()
+
+
+async def test_what_the_memory_does_not_know_is_deleted_beyond_the_fence_and_nothing_before(
+    fresh_nats: NatsForTests,
+) -> None:
+    admin = await fresh_nats.connect("admin")
+    say = Emitting("main", "run-1")
+    await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(1, 11)))
+    fence = await admin.last_sequence(subjects.EVENTS)
+    await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(11, 21)))
+    memory = {"main": Memory(run_id="run-1", seqs={"trader": 15})}
+    assert await streams.cut(admin, subjects.EVENTS, fence, memory) == 5
+    left = [json.loads(message.data)["seq"] async for message in admin.read(subjects.EVENTS)]
+    assert sorted(left) == list(range(1, 16))
+    assert await admin.last_sequence(subjects.EVENTS) == 20  # no sequence is used twice
+    await admin.close()
+
+
+def _restore(
+    server: NatsForTests, postgres: PostgresForTests, folder: Path, archive: str, *, given: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "backups").mkdir(exist_ok=True)
+    with (given or Path(os.devnull)).open("rb") as standard_input:
+        return subprocess.run(
+            [sys.executable, "-m", "services.backup", "restore", archive],
+            cwd=ROOT,
+            stdin=standard_input,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("DESK_")},
+                "DESK_NATS_URL": server.url,
+                "DESK_NATS_PASSWORD_FILE": str(server.password_file("admin")),
+                "DESK_DATABASE_URL": postgres.dsn("owner"),
+                "DESK_DATABASE_PASSWORD_FILE": str(postgres.password_file("owner")),
+                "DESK_DATA_DIR": str(folder),
+                "DESK_BACKUP_DIR": str(folder / "backups"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+async def _rows(postgres: PostgresForTests, statement: str) -> Any:
+    server = Database(postgres, "desk")
+    connection = await server.connect("owner")
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def test_a_restore_refuses_what_it_must_and_then_does_it_whole(
+    nats_server: NatsForTests,
+    fresh_nats: NatsForTests,
+    fresh_postgres: PostgresForTests,
+    database: Database,
+    tmp_path: Path,
+    trader_id: str,
+) -> None:
+    await _recorded(nats_server, database, trader_id)
+    made = await take(_backup_settings(nats_server, database, tmp_path), datetime.now(UTC))
+    folder = tmp_path / "new"
+
+    def refused(code: int, text: str, archive: Path = made) -> None:
+        done = _restore(fresh_nats, fresh_postgres, folder, str(archive))
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+    damaged = tmp_path / "damaged.tar"
+    whole = made.read_bytes()
+    damaged.write_bytes(whole.replace(b'"schema_revision"', b'"schema_revisi0n"'))
+    refused(2, "damaged.tar", damaged)
+
+    admin = await fresh_nats.connect("admin")
+    beating = asyncio.create_task(_beat(admin))
+    await asyncio.to_thread(refused, 4, "trader is running")
+    beating.cancel()
+
+    await admin.store("alert.main", b"{}")
+    await asyncio.to_thread(refused, 4, "stream EVENTS has been used")
+    await admin.js.delete_stream(subjects.EVENTS)
+    await prepare(admin)
+
+    await _rows(
+        fresh_postgres, "INSERT INTO runs (run_id, trader, phase, phase_seq) VALUES ('r', 't', 'p', 1)"
+    )
+    await asyncio.to_thread(refused, 4, "table runs has been used")
+    await _rows(fresh_postgres, "DELETE FROM runs")
+
+    done = await asyncio.to_thread(_restore, fresh_nats, fresh_postgres, folder, "-", given=made)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "backups" / made.name).read_bytes() == whole
+    assert await _rows(fresh_postgres, f"SELECT count(*) FROM equity WHERE trader = '{trader_id}'") == 39
+    kept = [
+        json.loads(message.data)["seq"]
+        async for message in admin.read(subjects.EVENTS, subject=f"equity.{trader_id}")
+    ]
+    assert sorted(kept) == list(range(1, 40))
+    info = await admin.js.consumer_info(subjects.EVENTS, subjects.RECORDER)
+    assert info.num_pending == (await admin.js.stream_info(subjects.EVENTS)).state.messages
+    await admin.close()
+
+
+async def _beat(admin: Bus) -> None:
+    while True:
+        await admin.publish("heartbeat.trader.main", b"{}")
+        await asyncio.sleep(0.05)
+
+
+def test_unknown_words_are_answered_with_the_usage(tmp_path: Path) -> None:
+    for words in (["sing"], ["restore"], ["verify", "a", "b"]):
+        done = _run(tmp_path, words)
+        assert done.returncode == 2
+        assert "usage:" in done.stderr
+    assert _run(tmp_path, ["list"]).stdout == "no backup yet\n"
+
+
+def _run(folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.backup", *words],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DESK_NATS_PASSWORD_FILE": "none",
+            "DESK_DATABASE_PASSWORD_FILE": "none",
+            "DESK_BACKUP_DIR": str(folder),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
