@@ -17,7 +17,7 @@ fail() {
 
 cd "$(dirname "$0")/../.." || exit 1
 # macOS gives a double-clicked script a short PATH.
-PATH="$PATH:/usr/local/bin:/opt/homebrew/bin:$HOME/.docker/bin"
+[ "$(uname)" != Darwin ] || PATH="$PATH:/usr/local/bin:/opt/homebrew/bin:$HOME/.docker/bin"
 
 command -v docker >/dev/null 2>&1 ||
     fail "Docker is not installed. Get it from https://docs.docker.com/get-started/get-docker/, start it, and try again."

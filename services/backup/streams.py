@@ -18,6 +18,7 @@ BUCKETS: Final = (subjects.SNAPSHOTS, subjects.DEPLOYMENTS, subjects.LIMITS)
 """Leases and sessions are for the moment, credentials are sealed to a key that is in no archive."""
 STREAMS: Final = (subjects.EVENTS, subjects.COMMANDS, subjects.MARKET)
 _PIECE_WITHIN: Final = 30.0
+_SHORTEST_WINDOW: Final = 100_000_000  # nanoseconds
 _DONE: Final = ("", "204")
 
 
@@ -50,8 +51,14 @@ async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], None]) -> dic
 
 
 async def restore(bus: Bus, stream: str, about: dict[str, Any], pieces: Iterable[bytes]) -> None:
-    """Make a stream that is not there of a snapshot. For the admin user. Raises BusError."""
-    opened = await _ask(bus, f"$JS.API.STREAM.RESTORE.{stream}", about)
+    """Make a stream that is not there of a snapshot. For the admin user. Raises BusError.
+
+    The server forgets the ids it had seen: what is cut would otherwise, for two minutes after it was first
+    said, be taken for a repeat when it is said again, acknowledged and dropped. `shared.streams.prepare` sets
+    the window as it was.
+    """
+    config = {**about["config"], "duplicate_window": _SHORTEST_WINDOW}
+    opened = await _ask(bus, f"$JS.API.STREAM.RESTORE.{stream}", {**about, "config": config})
     try:
         for piece in pieces:
             said = await bus.client.request(opened["deliver_subject"], piece, timeout=_PIECE_WITHIN)

@@ -92,8 +92,8 @@ async def test_a_replay_backed_up_in_the_middle_ends_as_the_one_that_went_on(tmp
         assert _report(two, run_id) == report
         said = await _events(two, run_id)
         for emitter in {emitter for emitter, _ in said}:
-            seqs = [seq for by, seq in said if by == emitter]
-            assert sorted(seqs) == list(range(1, len(seqs) + 1)), emitter
+            seqs = {seq for by, seq in said if by == emitter}
+            assert seqs == set(range(1, len(seqs) + 1)), emitter
     finally:
         two.stop()
     assert trades.count(b"\n") > 100
@@ -122,7 +122,7 @@ async def test_a_desk_that_was_halted_with_a_run_behind_it_is_halted_when_restor
         assert two.cli("deploy", "--strategy", "donchian", check=False).returncode == 4
         assert two.trades(tmp_path / "two.csv") == trades
         assert _report(two, run_id) == report
-        assert two.get("/api/risk")["halts"] == risk["halts"]
+        assert two.get("/api/risk")["history"] == risk["history"]
         two.cli("reset", "--reason", "it is out")
         two.cli("deploy", "--strategy", "donchian")
     finally:
@@ -215,19 +215,38 @@ async def test_a_replay_that_stands_still_is_not_backed_up_and_the_database_says
     await admin.close()
 
 
-async def test_what_the_memory_does_not_know_is_deleted_beyond_the_fence_and_nothing_before(
+async def test_what_the_memory_does_not_know_is_deleted_beyond_the_fence_and_can_be_said_again(
     fresh_nats: NatsForTests,
 ) -> None:
     admin = await fresh_nats.connect("admin")
     say = Emitting("main", "run-1")
-    await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(1, 11)))
-    fence = await admin.last_sequence(subjects.EVENTS)
-    await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(11, 21)))
+    said = say.messages(equity(n, Decimal(n)) for n in range(1, 21))
+
+    async def store(number: int) -> None:
+        subject, data = said[number - 1]
+        await admin.store(subject, data, msg_id=f"id-{number}")
+
+    async def left() -> list[int]:
+        return [json.loads(message.data)["seq"] async for message in admin.read(subjects.EVENTS)]
+
+    for number in range(1, 21):
+        await store(number)
+    pieces: list[bytes] = []
+    about = await streams.snapshot(admin, subjects.EVENTS, pieces.append)
+    await admin.js.delete_stream(subjects.EVENTS)
+    await streams.restore(admin, subjects.EVENTS, about, pieces)
     memory = {"main": Memory(run_id="run-1", seqs={"trader": 15})}
-    assert await streams.cut(admin, subjects.EVENTS, fence, memory) == 5
-    left = [json.loads(message.data)["seq"] async for message in admin.read(subjects.EVENTS)]
-    assert sorted(left) == list(range(1, 16))
-    assert await admin.last_sequence(subjects.EVENTS) == 20  # no sequence is used twice
+    assert await streams.cut(admin, subjects.EVENTS, 10, memory) == 5
+    await prepare(admin)
+    assert await left() == list(range(1, 16))
+    for number in range(16, 21):
+        await store(number)
+    assert await left() == list(range(1, 21))
+    assert await admin.last_sequence(subjects.EVENTS) == 25  # no sequence is used twice
+    await store(20)
+    assert await admin.last_sequence(subjects.EVENTS) == 25  # and repeats are told again
+    window = (await admin.js.stream_info(subjects.EVENTS)).config.duplicate_window
+    assert window == 120
     await admin.close()
 
 
