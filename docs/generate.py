@@ -149,8 +149,9 @@ def permissions_table() -> str:
     rows = []
     for user in subjects.USERS:
         keeps = [f"reads {name}" for name in user.reads] + [f"writes {name}" for name in user.writes]
+        keeps += [f"copies {name}" for name in user.copies]
         rows.append((code(user.name), codes(user.publish), codes(user.subscribe), ", ".join(keeps)))
-    return table(("user", "publishes", "hears", "buckets"), rows)
+    return table(("user", "publishes", "hears", "buckets and copies"), rows)
 
 
 def routes_table() -> str:

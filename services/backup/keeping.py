@@ -46,6 +46,11 @@ def due(newest: datetime | None, now: datetime, hour: int) -> datetime:
     return last if newest is None or newest < last else last + timedelta(days=1)
 
 
+def late(newest: datetime | None, began: datetime, now: datetime) -> bool:
+    """Whether the last one is too long ago; a process that `began` a while ago had its chance."""
+    return now - max(newest or began, began) > LATE
+
+
 def to_prune(names: Iterable[str], now: datetime) -> list[str]:
     """The archives that nobody needs any more.
 
@@ -67,4 +72,4 @@ def to_prune(names: Iterable[str], now: datetime) -> list[str]:
     return [name for name in found if name not in kept]
 
 
-__all__ = ["DAYS", "LATE", "MONTHS", "WEEKS", "archives", "due", "made_at", "name_of", "to_prune"]
+__all__ = ["DAYS", "LATE", "MONTHS", "WEEKS", "archives", "due", "late", "made_at", "name_of", "to_prune"]

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from services.backup.keeping import LATE, due
+from services.backup.keeping import due, late
 from services.backup.settings import BackupSettings
 from services.backup.taking import take, there
 from services.shared.errors import DeskError
@@ -32,11 +32,12 @@ async def keep(settings: BackupSettings, health: Health) -> None:
         newest = next(iter(there(settings.backup_dir).values()), None)
         if now >= max(due(newest, now, settings.backup_hour), not_before):
             try:
-                newest = datetime.now(UTC) if await take(settings, now) else newest
+                await take(settings, now)
+                newest = now
             except DeskError as error:
                 log.error("backup_failed", error=type(error).__name__, detail=str(error))
                 not_before = now + _TRY_AGAIN
-        if datetime.now(UTC) - max(newest or began, began) > LATE:
+        if late(newest, began, datetime.now(UTC)):
             health.unready(f"no backup since {newest or began:%Y-%m-%d %H:%M} UTC: see its log")
         else:
             health.ready()

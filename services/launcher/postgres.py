@@ -25,8 +25,10 @@ from services.shared.database_roles import DATABASE, ROLES, SUPERUSER, role_stat
 from services.shared.errors import InvalidInput
 
 _LONGEST_SOCKET_PATH = 100
+# On one line, which is a statement for a server with a single user.
 _MAKE_IF_MISSING = (
-    "DO $$BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END$$"  # one line a statement
+    "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role};"
+    " END IF; END$$"
 )
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 

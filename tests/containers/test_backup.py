@@ -56,10 +56,13 @@ def _every_event_is_there_once(desk: Composed, run: str) -> None:
         return len(rows) == 3 and all(row.endswith("|t|t") for row in rows)
 
     desk.until(whole, "every event of the run is recorded, once")
-    assert desk.sql(
-        "SELECT order_no, state, count(*) FROM orders"
-        f" WHERE run_id = '{run}' AND state IN ('intended', 'approved', 'denied') GROUP BY 1, 2 HAVING count(*) > 1"
-    ) == ""
+    assert (
+        desk.sql(
+            "SELECT order_no, state, count(*) FROM orders"
+            f" WHERE run_id = '{run}' AND state IN ('intended', 'approved', 'denied') GROUP BY 1, 2 HAVING count(*) > 1"
+        )
+        == ""
+    )
 
 
 def _totals(desk: Composed, run: str) -> str:

@@ -70,6 +70,18 @@ async def test_every_role_logs_in_by_password_and_none_without(postgres: Postgre
             await asyncpg.connect(postgres.dsn(role), password="wrong")
 
 
+async def test_data_of_before_there_was_a_role_get_it_at_the_next_start(
+    fresh_postgres: PostgresForTests,
+) -> None:
+    fresh_postgres.carry_out("DROP OWNED BY backup CASCADE", "DROP ROLE backup", database="desk")
+    await asyncio.to_thread(fresh_postgres.stop)
+    assert not await asyncio.to_thread(fresh_postgres.create, renewed=True)
+    await asyncio.to_thread(fresh_postgres.start)
+    for role in ROLES:
+        connection = await asyncpg.connect(fresh_postgres.dsn(role), password=fresh_postgres.password(role))
+        await connection.close()
+
+
 async def test_only_the_owner_makes_tables(postgres: PostgresForTests) -> None:
     connection = await asyncpg.connect(postgres.dsn("api"), password=postgres.password("api"))
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

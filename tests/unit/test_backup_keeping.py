@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.backup.archive import Archive, ArchiveWriter, Manifest, drop_unfinished
-from services.backup.keeping import archives, due, made_at, name_of, to_prune
+from services.backup.keeping import archives, due, late, made_at, name_of, to_prune
 from services.shared.errors import InvalidInput
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
@@ -43,6 +43,14 @@ def test_one_is_due_at_its_hour_and_at_once_when_that_was_missed(
     newest: datetime | None, now: datetime, expected: datetime
 ) -> None:
     assert due(newest, now, 3) == expected
+
+
+def test_a_day_and_two_hours_without_one_is_late_unless_the_process_is_young() -> None:
+    day = timedelta(hours=26)
+    assert not late(NOW - day, NOW - 9 * day, NOW)
+    assert late(NOW - day - timedelta(seconds=1), NOW - 9 * day, NOW)
+    assert not late(NOW - 9 * day, NOW - timedelta(hours=1), NOW)
+    assert late(None, NOW - 2 * day, NOW)
 
 
 def test_days_weeks_and_months_are_kept_and_everything_of_the_last_day() -> None:
