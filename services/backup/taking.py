@@ -60,6 +60,7 @@ async def take(settings: BackupSettings, now: datetime, *, patience: float = _PA
                     await asyncio.to_thread(archive.verify)
                 await _note(settings, path, None)
             except DeskError as error:
+                path.unlink(missing_ok=True)
                 await _note(settings, None, str(error))
                 raise
             for name in to_prune((each.name for each in folder.iterdir()), now):
