@@ -53,9 +53,9 @@ async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], None]) -> dic
 async def restore(bus: Bus, stream: str, about: dict[str, Any], pieces: Iterable[bytes]) -> None:
     """Make a stream that is not there of a snapshot. For the admin user. Raises BusError.
 
-    The server forgets the ids it had seen: what is cut would otherwise, for two minutes after it was first
-    said, be taken for a repeat when it is said again, acknowledged and dropped. `shared.streams.prepare` sets
-    the window as it was.
+    The server is to forget the ids in it: NATS 2.12 reads them anew from what is restored, and what is cut
+    would, for two minutes after it was first said, be taken for a repeat when it is said again, acknowledged
+    and dropped (2.15 forgets them by itself). `shared.streams.prepare` sets the window as it was.
     """
     config = {**about["config"], "duplicate_window": _SHORTEST_WINDOW}
     opened = await _ask(bus, f"$JS.API.STREAM.RESTORE.{stream}", {**about, "config": config})
