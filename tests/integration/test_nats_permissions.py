@@ -25,7 +25,7 @@ from services.shared.bus import Bus
 from services.shared.nats_configuration import Login
 from services.shared.streams import prepare
 
-USERS = ("admin", "trader", "risk", "recorder", "api", "operator")
+USERS = ("admin", "trader", "risk", "recorder", "api", "backup", "operator")
 EVERYBODY = frozenset(USERS)
 
 # --- who may publish; besides the admin, who makes the streams and may everything
@@ -87,7 +87,12 @@ PUBLISH: dict[str, set[str]] = {
     "$JS.API.STREAM.MSG.DELETE.EVENTS": set(),
     "$JS.API.STREAM.RESTORE.EVENTS": set(),
     "$JS.API.STREAM.INFO.KV_credentials": set(),
-    "$JS.API.STREAM.INFO.EVENTS": {"trader", "risk", "recorder", "api"},
+    "$JS.API.STREAM.INFO.EVENTS": {"trader", "risk", "recorder", "api", "backup"},
+    "$JS.API.STREAM.SNAPSHOT.EVENTS": {"backup"},
+    "$JS.API.STREAM.SNAPSHOT.KV_limits": {"backup"},
+    "$JS.API.STREAM.SNAPSHOT.KV_credentials": set(),
+    "$JS.API.STREAM.SNAPSHOT.KV_sessions": set(),
+    "$JS.SNAPSHOT.ACK.EVENTS.x.1.1": {"backup"},
     "$JS.API.STREAM.NAMES": set(),
     "$JS.API.CONSUMER.CREATE.EVENTS": set(),
     "$JS.API.CONSUMER.CREATE.EVENTS.x.trade.main.closed": set(),
@@ -101,7 +106,7 @@ PUBLISH: dict[str, set[str]] = {
     "$JS.API.DIRECT.GET.MARKET": {"risk", "recorder", "api"},
     "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.main": set(),
     "$JS.API.DIRECT.GET.KV_sessions.$KV.sessions.x": {"api"},
-    "$JS.API.DIRECT.GET.KV_snapshots.$KV.snapshots.main": {"trader", "risk", "recorder"},
+    "$JS.API.DIRECT.GET.KV_snapshots.$KV.snapshots.main": {"trader", "risk", "recorder", "backup"},
     "$JS.API.DIRECT.GET.KV_deployments.$KV.deployments.main": {"trader", "risk", "recorder", "api"},
     "$JS.API.DIRECT.GET.KV_limits.$KV.limits.main": {"trader", "risk", "recorder", "api"},
     "$SYS.REQ.SERVER.PING": set(),
@@ -129,6 +134,7 @@ HEAR: dict[str, set[str]] = {
     "_INBOX_risk.>": {"risk"},
     "_INBOX_recorder.>": {"recorder"},
     "_INBOX_api.>": {"api"},
+    "_INBOX_backup.>": {"backup"},
     "_INBOX.>": set(),
     "$KV.>": set(),
     "$KV.credentials.>": set(),
