@@ -19,7 +19,7 @@ from tests.containers.composed import ONCE, Composed, composed
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(900)]
 
-SERVICES = ("nats", "timescaledb", "trader", "risk", "recorder", "api", "proxy")
+SERVICES = ("nats", "timescaledb", "trader", "risk", "recorder", "api", "backup", "proxy")
 STOPS_WITHIN = 3
 
 

@@ -17,7 +17,7 @@ _READ = (
     "import json, pathlib; print(json.dumps({p.name: p.read_text()"
     " for p in pathlib.Path('/secrets/setup').iterdir()}))"
 )
-_IMAGES = ("secrets", "migrate", "nats", "trader", "risk", "recorder", "api", "proxy")
+_IMAGES = ("secrets", "migrate", "nats", "trader", "risk", "recorder", "api", "backup", "proxy")
 
 
 @pytest.fixture(scope="module")
