@@ -29,6 +29,7 @@ from grafana.panels import (
     figure,
     given,
     listing,
+    painted,
     panel,
     place,
     shaded,
@@ -55,8 +56,11 @@ _SHARE = "SELECT share AS used FROM grafana.limits WHERE trader = '$trader' AND 
 _VERDICT = (
     "SELECT {what}::float8 AS {what} FROM grafana.verdicts WHERE trader = '$trader' AND run_id = '$run'"
 )
+# A limit that only denies is used up every day, one position of one: no colour warns of that, and no line.
 _LIMITS = """
-SELECT name AS "limit", value, bound::float8 AS bound, used::float8 AS used, share, action, meaning
+SELECT name AS "limit", value, bound::float8 AS bound, used::float8 AS used,
+    CASE WHEN action IN ('halt', 'pause') THEN share END AS share,
+    CASE WHEN action NOT IN ('halt', 'pause') THEN share END AS taken, action, meaning
 FROM grafana.limits WHERE trader = '$trader' ORDER BY place"""
 # As $__timeGroup does, in a fifth of the time.
 _USE_OVER_TIME = """
@@ -64,7 +68,8 @@ SELECT time, split_part(part, ' ', 2) AS metric, used
 FROM (SELECT date_bin('$__interval'::interval, time, timestamptz '2000-01-01 00:00:00+00') AS time, part,
         max(value) AS used
     FROM grafana.minutes
-    WHERE measure = 'limit_use' AND starts_with(part, '$trader ') AND $__timeFilter(time)
+    WHERE measure = 'limit_use' AND $__timeFilter(time) AND part IN (
+        SELECT trader || ' ' || name FROM grafana.limits WHERE trader = '$trader' AND action IN ('halt', 'pause'))
     GROUP BY 1, 2) AS stretches
 ORDER BY 1, 2"""
 _DENIALS = """
@@ -73,8 +78,10 @@ WHERE trader = '$trader' AND run_id = '$run' ORDER BY orders DESC, code LIMIT 20
 _DENIED = """
 SELECT code AS reason, orders, last_text FROM grafana.denial_reasons
 WHERE trader = '$trader' AND run_id = '$run' ORDER BY orders DESC, code LIMIT 50"""
+# A guard that was away says of a halt when it is back, after the trader was flat.
 _HALTS = """
-SELECT halted, halted_by, reason, extract(epoch FROM flat - halted)::float8 AS flat_after, closed,
+SELECT halted, halted_by, reason,
+    extract(epoch FROM CASE WHEN flat < halted THEN interval '0' ELSE flat - halted END)::float8 AS flat_after, closed,
     pnl::float8 AS pnl, reset, reset_by, reset_reason, run_id AS run
 FROM grafana.halts WHERE trader = '$trader' ORDER BY halted DESC LIMIT 50"""
 # By the last of them and not by the range of time: there are few, and none is too old to matter.
@@ -187,30 +194,42 @@ def _limits() -> Panels:
     limits = panel(
         listing()
         .decimals(2)
-        .override_by_name("limit", given(custom__width=190))
+        .override_by_name("limit", given(custom__width=180))
         .override_by_name("value", given(displayName="set to", unit="string", custom__width=80))
-        .override_by_name("bound", given(displayName="comes to", custom__width=100))
-        .override_by_name("used", given(custom__width=100))
+        .override_by_name("bound", given(displayName="comes to", custom__width=90))
+        .override_by_name("used", given(custom__width=90))
         .override_by_name(
             "share",
             given(
-                displayName="of it",
+                displayName="until it acts",
                 unit="percentunit",
                 decimals=0,
                 min=0,
                 max=1,
                 **shaded(*_USED),
                 **METER,
-                custom__width=170,
+                custom__width=130,
+            ),
+        )
+        .override_by_name(
+            "taken",
+            given(
+                displayName="taken up",
+                unit="percentunit",
+                decimals=0,
+                min=0,
+                max=1,
+                color=painted(BLUE),
+                **METER,
+                custom__width=130,
             ),
         )
         .override_by_name("action", given(custom__width=70)),
         2,
         "Limits and their use",
         at=place(0, 6, 14, 15),
-        about="Every limit in force, and of those that can be measured how much is used. Shown as the "
-        "recorder sees it; "
-        "the guard decides by its own sums.",
+        about="Every limit in force, and of those that can be measured how much is used: of one that halts or "
+        "pauses, how near that is; of one that only denies, how much is taken up.",
         unit="none",
         none=_NO_LIMITS,
         asks=[Query(_LIMITS)],
@@ -226,9 +245,9 @@ def _limits() -> Panels:
         .thresholds_style(lines)
         .legend(legend.placement(kinds.LegendPlacement.BOTTOM)),
         8,
-        "Use of limits over time",
+        "Limits that halt or pause, over time",
         at=place(14, 6, 10, 15),
-        about="The most of each limit that was used in a minute, by the clock; kept for a week. The line "
+        about="The most of each that was used in a minute, by the clock; kept for a week. The line "
         "is at 80 %.",
         unit="percentunit",
         none="No use was measured in this range",
