@@ -65,9 +65,10 @@ _CONTROL = """\
 _PHASE = "SELECT phase FROM grafana.runs WHERE run_id = '$run'"
 # When a run ends by itself is known to the trader alone, who says so beside the events.
 _TIME_LEFT = """
-SELECT CASE WHEN phase IN ('STARTING', 'MONITORING', 'STOPPING')
-    THEN greatest(extract(epoch FROM expected_completion - now()), 0)::float8 END AS time_left
-FROM grafana.deployments WHERE trader = '$trader' AND run_id = '$run'"""
+SELECT CASE WHEN r.phase IN ('STARTING', 'MONITORING', 'STOPPING')
+    THEN greatest(extract(epoch FROM d.expected_completion - now()), 0)::float8 END AS time_left
+FROM grafana.runs AS r JOIN grafana.deployments AS d ON d.trader = r.trader AND d.run_id = r.run_id
+WHERE r.trader = '$trader' AND r.run_id = '$run'"""
 _STANDING = "SELECT {column}::float8 AS {column} FROM grafana.standing WHERE run_id = '$run'"
 _RESULT = (
     "SELECT {column}::float8 AS {column} FROM grafana.results WHERE trader = '$trader' AND run_id = '$run'"
