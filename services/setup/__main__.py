@@ -96,10 +96,10 @@ def main(arguments: list[str]) -> int:
                 vault.end(settings.nats_nodes)
                 print("only the new secrets are good")
             case ["alert-urls"]:
-                vault.give(ALERT_URLS, sys.stdin.read())
+                vault.give(ALERT_URLS, sys.stdin.read(), settings.nats_nodes)
                 print("kept: restart risk and api")
             case ["smtp-password"]:
-                vault.give(SMTP_PASSWORD, sys.stdin.read().strip())
+                vault.give(SMTP_PASSWORD, sys.stdin.read().strip(), settings.nats_nodes)
                 print("kept: restart grafana")
             case ["stop" | "halt" as verb, *words]:
                 reply = asyncio.run(_ask(settings, vault, verb, " ".join(words)))

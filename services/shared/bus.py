@@ -71,6 +71,7 @@ class Bus:
     async def connect(cls, url: str, *, user: str, password: str, patience: float = 30.0) -> Bus:
         """Connect as `user`; the first connection is tried for `patience` seconds.
 
+        `url` is a server's, or those of a cluster's nodes with commas between them.
         `password` is a secret's text, which may name another login of the same user (`Login`).
 
         Raises BusError when no server answers by then or the credentials are refused.
@@ -93,7 +94,7 @@ class Bus:
                 # nats-py itself would try the first connection for ever.
                 async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
                     await client.connect(
-                        url,
+                        url.split(","),
                         user=login.name,
                         password=login.password,
                         name=f"desk-{user}",
