@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import StaleConnectionError
 from nats.js import JetStreamContext
 from nats.js.errors import (
     APIError,
@@ -165,7 +166,15 @@ class Bus:
                 inner = getattr(transport, "_io_writer", None)
                 if inner is not None:
                     inner.transport.abort()
+                self._give_up_waiting()
                 missed = 0
+
+    def _give_up_waiting(self) -> None:
+        """What was asked of a frozen server is not answered any more: who waits may ask again at once."""
+        waiting: dict[str, asyncio.Future[Msg]] = getattr(self._client, "_resp_map", {})
+        for answer in list(waiting.values()):
+            if not answer.done():
+                answer.set_exception(StaleConnectionError())
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Fire and forget, to whoever listens now."""
