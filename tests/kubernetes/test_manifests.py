@@ -253,9 +253,19 @@ def test_limits_images_and_the_databases_settings_are_those_of_compose(resources
             assert service.get("mem_limit") == memory[:-2] + units[memory[-2:]], each["name"]
             if each["name"] == "timescaledb":
                 assert (each["args"], each["image"]) == (service["command"], service["image"])
+                told = {variable["name"]: variable["value"] for variable in each["env"]}
+                assert service["environment"].items() <= told.items()
+            elif each["name"] == "grafana":
+                assert each["image"] == service["image"]
+                names = {variable["name"] for variable in each["env"]} | {"DESK_URL"}
+                assert names == set(service["environment"])
+                mounted = {mount["mountPath"] for mount in each["volumeMounts"]}
+                for volume in service["volumes"]:
+                    target = volume.split(":")[1]
+                    assert any(path == target or path.startswith(f"{target}/") for path in mounted), target
             elif each["image"].startswith("tradedesk-"):
-                told = [*service.get("entrypoint", ()), *service.get("command", ())]
-                assert each.get("command", []) == told, each["name"]
+                words = [*service.get("entrypoint", ()), *service.get("command", ())]
+                assert each.get("command", []) == words, each["name"]
 
 
 def test_a_cluster_has_three_nodes_apart_and_a_guard_for_each_trader() -> None:
