@@ -167,11 +167,13 @@ async def until(look: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
     return found
 
 
-async def beat(bus: Bus) -> None:
+async def beat(bus: Bus, trader: str) -> None:
     """A trader that is alive."""
     while True:
-        pulse = Heartbeat(service="trader", instance="1", version="1", time=datetime.now(UTC), state="ready")
-        await bus.publish(subjects.heartbeat("trader", "1"), HEARTBEAT.dump_json(pulse))
+        pulse = Heartbeat(
+            service="trader", instance=trader, version="1", time=datetime.now(UTC), state="ready"
+        )
+        await bus.publish(subjects.heartbeat("trader", trader), HEARTBEAT.dump_json(pulse))
         await asyncio.sleep(0.3)
 
 

@@ -43,7 +43,7 @@ _HEARD = ("trade.{}.*", "order.{}.*", "equity.{}", "status.{}", "adjustment.{}",
 
 
 class RiskSettings(ServiceSettings):
-    """What the guard is told."""
+    """What the guard is told. It beats under its trader's name: `instance` is not asked for."""
 
     trader: str = subjects.DEFAULT_TRADER
     alert_urls_file: Path | None = None
@@ -55,7 +55,6 @@ class RiskService:
     def __init__(self, bus: Bus, settings: RiskSettings, health: Health) -> None:
         self._bus = bus
         self._trader = settings.trader
-        self._instance = settings.instance
         self._health = health
         self._keeper = Keeper(bus, settings.trader)
         self._hearing = Hearing(bus, settings.trader, self._keeper)
@@ -96,7 +95,7 @@ class RiskService:
                     raise asyncio.CancelledError
                 group.create_task(self._hearing.follow_gaps())
                 group.create_task(self._orders.follow_commands())
-                group.create_task(beat(self._bus, self._health, SERVICE, self._instance))
+                group.create_task(beat(self._bus, self._health, SERVICE, self._trader))
                 group.create_task(self._look())
                 group.create_task(self._note())
                 self._health.ready()
@@ -167,6 +166,8 @@ class RiskService:
             raise InvalidInput("no heartbeat") from None
         if not message.subject.startswith(f"heartbeat.{pulse.service}."):
             raise InvalidInput("a heartbeat in another's name")
+        if pulse.service == "trader" and pulse.instance != self._trader:
+            return  # another guard's to watch
         self._heartbeats.heard(pulse.service, asyncio.get_running_loop().time())
 
     # --- silence ----------------------------------------------------------------------------------

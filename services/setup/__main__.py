@@ -3,7 +3,8 @@
 `secrets` makes what secrets are missing, `prepare` the database's roles, the streams and the buckets. Both do
 no harm when everything is there. `rotate begin` and `rotate end` renew the secrets of a running desk;
 `alert-urls` keeps the alert channels it reads, a line each, `smtp-password` Grafana's password at its mail server.
-`stop` and `halt` reach the desk over NATS, for when its API does not answer.
+`stop` and `halt` reach the desk over NATS, for when its API does not answer. `kubernetes` makes what is missing in
+a folder of this machine, and prints what `kubectl apply` takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.setup.kubernetes import make_folders, manifests
 from services.setup.vault import ALERT_URLS, SMTP_PASSWORD, Vault, database_secret, nats_secret
 from services.shared import subjects
 from services.shared.bus import Bus
@@ -25,18 +27,19 @@ from services.shared.database_roles import ROLES, SUPERUSER
 from services.shared.errors import DeskError, Refused
 from services.shared.streams import prepare
 
-USAGE = (
-    "usage: python -m services.setup"
-    " (secrets | prepare | rotate begin | rotate end | alert-urls < FILE | smtp-password < FILE | stop | halt REASON)"
-)
+USAGE = """usage: python -m services.setup COMMAND
+  secrets | prepare | rotate begin | rotate end | alert-urls < FILE | smtp-password < FILE | stop | halt REASON
+  kubernetes"""
 
 
 class SetupSettings(BaseSettings):
-    """Where things are, from `DESK_*` in the environment."""
+    """Where things are, from `DESK_*` in the environment. `secrets_groups`: each copy gets its holder's group;
+    without, they are all the user's own, for Kubernetes."""
 
     model_config = SettingsConfigDict(env_prefix="DESK_", extra="ignore")
 
     secrets_dir: Path = Path("/secrets")
+    secrets_groups: bool = True
     nats_url: str = "nats://nats:4222"
     nats_nodes: int = Field(default=1, ge=1, le=5)
     database_address: str = "timescaledb:5432"
@@ -80,7 +83,7 @@ async def _ask(
 def main(arguments: list[str]) -> int:
     """The process's exit code: 0 done, 1 failed, 2 used wrongly."""
     settings = SetupSettings()
-    vault = Vault(settings.secrets_dir)
+    vault = Vault(settings.secrets_dir, change_groups=settings.secrets_groups and arguments != ["kubernetes"])
     try:
         match arguments:
             case ["secrets"]:
@@ -96,16 +99,20 @@ def main(arguments: list[str]) -> int:
                 vault.end(settings.nats_nodes)
                 print("only the new secrets are good")
             case ["alert-urls"]:
-                vault.give(ALERT_URLS, sys.stdin.read())
+                vault.give(ALERT_URLS, sys.stdin.read(), settings.nats_nodes)
                 print("kept: restart risk and api")
             case ["smtp-password"]:
-                vault.give(SMTP_PASSWORD, sys.stdin.read().strip())
+                vault.give(SMTP_PASSWORD, sys.stdin.read().strip(), settings.nats_nodes)
                 print("kept: restart grafana")
             case ["stop" | "halt" as verb, *words]:
                 reply = asyncio.run(_ask(settings, vault, verb, " ".join(words)))
                 print(
                     f"{verb}: accepted as {reply.command_id}" + (f", {reply.reason}" if reply.reason else "")
                 )
+            case ["kubernetes"]:
+                make_folders(settings.secrets_dir)
+                vault.ensure(settings.nats_nodes)
+                print(json.dumps(manifests(settings.secrets_dir)))
             case _:
                 print(USAGE, file=sys.stderr)
                 return 2

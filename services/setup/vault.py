@@ -114,11 +114,11 @@ class Vault:
             path.unlink()
         self._deliver(nodes)
 
-    def give(self, name: str, text: str) -> None:
+    def give(self, name: str, text: str, nodes: int = 1) -> None:
         """Keep one of `GIVEN`, and hand it to those who use it: alert channels, a line each, or Grafana's password
         at its mail server."""
         self._write(self._own / name, text)
-        self._deliver(1)
+        self._deliver(nodes)
 
     def read(self, name: str) -> str:
         """A secret; raises InvalidInput when there is none."""

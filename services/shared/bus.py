@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import StaleConnectionError
 from nats.js import JetStreamContext
 from nats.js.errors import (
     APIError,
@@ -71,6 +72,7 @@ class Bus:
     async def connect(cls, url: str, *, user: str, password: str, patience: float = 30.0) -> Bus:
         """Connect as `user`; the first connection is tried for `patience` seconds.
 
+        `url` is a server's, or those of a cluster's nodes with commas between them.
         `password` is a secret's text, which may name another login of the same user (`Login`).
 
         Raises BusError when no server answers by then or the credentials are refused.
@@ -93,7 +95,7 @@ class Bus:
                 # nats-py itself would try the first connection for ever.
                 async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
                     await client.connect(
-                        url,
+                        url.split(","),
                         user=login.name,
                         password=login.password,
                         name=f"desk-{user}",
@@ -164,7 +166,15 @@ class Bus:
                 inner = getattr(transport, "_io_writer", None)
                 if inner is not None:
                     inner.transport.abort()
+                self._give_up_waiting()
                 missed = 0
+
+    def _give_up_waiting(self) -> None:
+        """What was asked of a frozen server is not answered any more: who waits may ask again at once."""
+        waiting: dict[str, asyncio.Future[Msg]] = getattr(self._client, "_resp_map", {})
+        for answer in list(waiting.values()):
+            if not answer.done():
+                answer.set_exception(StaleConnectionError())
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Fire and forget, to whoever listens now."""

@@ -112,6 +112,9 @@ cluster {{
   name: {_text(cluster.name)}
   listen: "0.0.0.0:6222"
   authorization {{user: "desk", password: {_text(cluster.password)}, timeout: 5}}
+  no_advertise: true  # clients are told all nodes by name; an address may be another's after a restart
+  ping_interval: "2s"
+  ping_max: 2
   routes: [{routes}]
 }}
 """

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from nats.aio.msg import Msg
 
+from services.shared import subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import CommandReply
 from services.shared.events import AlertRaised, Reason
@@ -72,7 +73,8 @@ class Trader:
             signals_seq=keeper.signals_seq,
         )
         self._watch.heard_guard(asyncio.get_running_loop().time())
-        await self._bus.subscribe("heartbeat.risk.*", self._on_guard_heartbeat)
+        own_guard = subjects.heartbeat("risk", self._settings.trader)
+        await self._bus.subscribe(own_guard, self._on_guard_heartbeat)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keeper.outbox.run())

@@ -96,7 +96,9 @@ class Composed:
 
     def up(self, *services: str, within: int = HEALTHY_WITHIN) -> None:
         """Start, and wait until all is healthy."""
-        words = ("--wait", "--wait-timeout", str(within), "--pull", "never", *self.without_grafana)
+        # Where services are named, compose knows no others to leave out.
+        left_out = () if services else self.without_grafana
+        words = ("--wait", "--wait-timeout", str(within), "--pull", "never", *left_out)
         done = self.compose("up", "-d", *words, *services, check=False)
         if done.returncode:
             logs = self.compose("logs", "--tail", "30", check=False).stdout

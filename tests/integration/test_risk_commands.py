@@ -179,7 +179,7 @@ async def test_a_stop_under_a_used_id_is_stored_for_a_dead_trader(wired: Wired) 
 async def test_what_the_living_trader_stored_is_left_to_it(wired: Wired, stored_as: str | None) -> None:
     await wired.change({})
     subject = subjects.command(wired.trader, "stop")
-    beating = asyncio.create_task(beat(wired.bus))
+    beating = asyncio.create_task(beat(wired.bus, wired.trader))
     try:
         asking = asyncio.create_task(
             wired.operator.request(
@@ -210,7 +210,7 @@ async def test_what_a_trader_stored_before_it_died_is_not_stored_again(wired: Wi
 
 async def test_a_stop_that_a_starting_trader_did_not_hear_is_stored_though_it_is_alive(wired: Wired) -> None:
     await wired.change({})
-    beating = asyncio.create_task(beat(wired.bus))
+    beating = asyncio.create_task(beat(wired.bus, wired.trader))
     try:
         reply = await wired.operator.request(subjects.control(wired.trader, "stop"), b"{}", timeout=5)
     finally:

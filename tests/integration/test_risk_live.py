@@ -11,7 +11,7 @@ from services.shared.commands import (
     parse_command,
 )
 from services.shared.wire import decode
-from tests.guard_at_work import NO_DAILY, Wired, go_live, until
+from tests.guard_at_work import NO_DAILY, Wired, beat, go_live, until
 from tests.guard_facts import (
     closed,
     entry,
@@ -76,6 +76,17 @@ async def test_live_a_silent_trader_with_a_position_is_halted_and_its_restart_do
     assert "silent" in command.reason
     alerts = await until(lambda: wired.stored(subjects.event("alert", wired.trader)))
     assert "trader_silent" in {getattr(decode(data).body, "code", "") for data in alerts}
+
+
+async def test_live_another_traders_heartbeats_do_not_hide_that_its_own_is_silent(wired: Wired) -> None:
+    await wired.change({"silence_alert": "1", "silence_halt": "2"})
+    beating = asyncio.create_task(beat(wired.bus, f"{wired.trader}x"))
+    try:
+        await go_live(wired)
+        command, _ = parse_command("halt", await (await next_halt(wired))())
+    finally:
+        beating.cancel()
+    assert "silent" in command.reason
 
 
 async def test_live_events_missed_while_it_was_dead_are_caught_up_at_the_start(wired: Wired) -> None:

@@ -151,3 +151,14 @@ def test_a_cluster_has_its_nodes_and_a_server_alone_has_none(root: Path) -> None
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be written"):
         _vault(tmp_path / "nowhere").ensure()
+
+
+def test_new_alert_channels_leave_a_cluster_a_cluster(root: Path) -> None:
+    vault = _vault(root)
+    vault.ensure(3)
+    before = (root / "nats" / "nats.conf").read_text()
+    vault.give("alert-urls", "json://127.0.0.1:1", 3)
+    assert (root / "risk" / "alert-urls").read_text().strip() == "json://127.0.0.1:1"
+    after = (root / "nats" / "nats.conf").read_text()
+    assert after == before
+    assert "nats-3:6222" in after

@@ -16,7 +16,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Start", ("index", "first-run", "daily-use", "console", "trades-and-runs", "people")),
     ("When something is wrong", ("emergency", "troubleshooting", "stopping")),
     ("Trade", ("strategies", "backtest", "price-files", "limits", "reading-the-numbers", "trades-and-runs")),
-    ("Run it", ("docker", "backup", "operations", "grafana", "people", "reference/metrics")),
+    (
+        "Run it",
+        ("docker", "backup", "operations", "grafana", "people", "scaling", "kubernetes", "reference/metrics"),
+    ),
     ("Programs", ("api", "nats", "reference/errors")),
 )
 """The pages by what they are for; the decisions are listed by themselves."""

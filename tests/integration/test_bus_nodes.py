@@ -1,0 +1,46 @@
+"""A bus that is told several nodes takes the one that answers, and waits for no answer of one that has frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from services.launcher.ports import free_port
+from services.shared import subjects
+from services.shared.bus import Bus
+from services.shared.errors import NotStored
+from tests.conftest import NatsForTests
+
+
+async def test_with_one_node_gone_another_takes_the_connection(nats_server: NatsForTests) -> None:
+    gone = f"nats://127.0.0.1:{free_port()}"
+    for nodes in (f"{gone},{nats_server.url}", f"{nats_server.url},{gone}"):
+        bus = await Bus.connect(nodes, user="trader", password=nats_server.password("trader"))
+        assert await bus.last_sequence(subjects.EVENTS) >= 0
+        await bus.close()
+
+
+async def test_what_a_frozen_server_was_to_store_is_not_waited_for(fresh_nats: NatsForTests) -> None:
+    bus = await Bus.connect(fresh_nats.url, user="trader", password=fresh_nats.password("trader"))
+    subject = subjects.event("equity", "main")
+    await bus.store(subject, b"{}", msg_id="first")
+    assert fresh_nats.process is not None
+    os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(NotStored, match="StaleConnection"):
+                await bus.store(subject, b"{}", msg_id="second", timeout=120)
+    finally:
+        os.kill(fresh_nats.process.pid, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await bus.store(subject, b"{}", msg_id="second")
+                break
+            except NotStored:
+                await asyncio.sleep(0.1)
+    assert await bus.last_sequence(subjects.EVENTS) == 2
+    await bus.close()
