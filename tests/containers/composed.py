@@ -19,6 +19,9 @@ from services.launcher.ports import free_port
 from tests.conftest import ROOT, lacking
 
 IMAGES = ("python:3.13-slim", "nats:2.12-alpine", "timescale/timescaledb:2.19.3-pg17", "caddy:2-alpine")
+GROUP = "browser"
+"""The same worker's as the browser's tests: when Docker makes or removes a network, Chromium gives up whatever
+it is loading (ERR_NETWORK_CHANGED)."""
 ONCE = ("secrets", "prepare", "migrate")
 HEALTHY_WITHIN = 60
 """Seconds from `up` to all healthy, with the images built: what the desk promises."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, lacking
-from tests.containers.composed import Composed, composed
+from tests.containers.composed import GROUP, Composed, composed
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(1200)]
 
 FOLDER = ROOT / "deploy" / "desktop"
 LOGIN = """

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from services.shared import subjects, wire
-from tests.containers.composed import Composed, composed
+from tests.containers.composed import GROUP, Composed, composed
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
 NODES = {"nats-1": "nats", "nats-2": "nats-2", "nats-3": "nats-3"}
 PUBLISHERS = 3

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from services.shared.trades_file import COLUMNS
-from tests.containers.composed import ONCE, Composed, composed
+from tests.containers.composed import GROUP, ONCE, Composed, composed
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
 SERVICES = ("nats", "timescaledb", "trader", "risk", "recorder", "api", "backup", "proxy")
 STOPS_WITHIN = 3

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from services.setup.vault import HOLDERS
-from tests.containers.composed import ONCE, Composed, composed
+from tests.containers.composed import GROUP, ONCE, Composed, composed
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
 _READ = (
     "import json, pathlib; print(json.dumps({p.name: p.read_text()"

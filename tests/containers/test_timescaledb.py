@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from tests.conftest import ROOT
-from tests.containers.composed import require_docker
+from tests.containers.composed import GROUP, require_docker
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(1200)]
 
 IMAGE = "timescale/timescaledb:2.19.3-pg17"
 PASSWORD = "only-for-this-test"
