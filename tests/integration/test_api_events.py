@@ -125,8 +125,7 @@ async def test_a_signal_nobody_can_read_does_not_break_the_stream(
 ) -> None:
     start = await trader.say(_alert(0), "alert")
     bus = await connect("operator")
-    await bus.publish(subjects.signal(api.trader), b"\xff\xfe not json \n\n data: forged")
-    await bus.client.flush()
+    await bus.store(subjects.signal(api.trader), b"\xff\xfe not json \n\n data: forged")
     await trader.say(_alert(1), "alert")
     seen = await _all(_read(api, after=start - 1, limit=3))
     assert [event.event for event in seen] == ["alert", "unreadable", "alert"]
