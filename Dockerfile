@@ -7,7 +7,7 @@ ARG PYTHON=python:3.13-slim
 FROM ${PYTHON} AS wheel
 WORKDIR /src
 COPY deploy/requirements/build.lock ./
-RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes -r build.lock
+RUN --mount=type=cache,target=/pip pip install --cache-dir /pip --require-hashes -r build.lock
 COPY pyproject.toml README.md ./
 COPY services services
 COPY docs docs
@@ -18,8 +18,8 @@ FROM ${PYTHON} AS site
 ARG SERVICE
 RUN python -m venv --without-pip /opt/desk
 COPY deploy/requirements/${SERVICE}.lock /requirements.lock
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/desk/bin/python install --require-hashes -r /requirements.lock
+RUN --mount=type=cache,target=/pip \
+    pip --python /opt/desk/bin/python install --cache-dir /pip --require-hashes -r /requirements.lock
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     pip --python /opt/desk/bin/python install --no-deps --no-index /wheel/*.whl
 COPY --chmod=0555 deploy/images/healthy.py /opt/desk/bin/healthy

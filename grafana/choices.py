@@ -1,23 +1,11 @@
-"""What is chosen on more than one dashboard, and the colours of a deployment's phases."""
+"""What is chosen on more than one dashboard."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from grafana_foundation_sdk.builders import dashboard
 
-from grafana.panels import BLUE, GREEN, GREY, ORANGE, RED, chosen
+from grafana.panels import chosen
 
-PHASES: Final = {
-    "STARTING": BLUE,
-    "MONITORING": GREEN,
-    "STOPPING": ORANGE,
-    "STOPPED": GREY,
-    "COMPLETED": GREY,
-    "HALTED": RED,
-    "FAILED": RED,
-    "NOT_DEPLOYED": GREY,
-}
 _TRADERS = "SELECT trader FROM grafana.runs UNION SELECT trader FROM grafana.limits ORDER BY 1"
 _RUNS = """
 SELECT concat_ws(' · ', to_char(deployed AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), strategy, instruments, phase)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grafana_foundation_sdk.builders import common, dashboard, stat, text, timeseries
+from grafana_foundation_sdk.builders import dashboard, stat, timeseries
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models import text as text_kinds
 
 from grafana.panels import (
     BLUE,
@@ -19,14 +18,18 @@ from grafana.panels import (
     METER,
     ORANGE,
     RED,
+    STRETCH,
     Panels,
     Query,
+    control,
     curve,
     desk_dashboard,
     figure,
     fixed,
     given,
     listing,
+    moments,
+    named_below,
     painted,
     panel,
     place,
@@ -36,18 +39,17 @@ from grafana.panels import (
 
 UID = "desk-operations"
 _NOT_WRITTEN = "The recorder has not written any down in this range"
-_MOMENT = given(unit="dateTimeAsIso", custom__width=165)
 
-_CONTROL = """\
-<a href="/" target="_self">Console</a> &nbsp;·&nbsp;
-<a href="/settings" target="_self">Settings</a> &nbsp;·&nbsp;
-<a href="/docs/operations" target="_self">Operations, explained</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#a-service-is-silent" target="_self">A service is silent</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#the-recorder-is-behind" target="_self">The recorder is behind</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#nats-or-the-database-is-down" target="_self">NATS or the database is down</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#dead-letters" target="_self">Dead letters</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#no-backup" target="_self">No backup</a>
-"""
+_CONTROL = (
+    ("/", "Console"),
+    ("/settings", "Settings"),
+    ("/docs/operations", "Operations, explained"),
+    ("/docs/emergency#a-service-is-silent", "A service is silent"),
+    ("/docs/emergency#the-recorder-is-behind", "The recorder is behind"),
+    ("/docs/emergency#nats-or-the-database-is-down", "NATS or the database is down"),
+    ("/docs/emergency#dead-letters", "Dead letters"),
+    ("/docs/emergency#no-backup", "No backup"),
+)
 _SERVICES = """
 SELECT service, instance, state, age, lag, version, heard FROM grafana.services ORDER BY service, instance"""
 _SILENCE = """
@@ -56,22 +58,20 @@ FROM (SELECT min(silent) AS silent FROM grafana.services GROUP BY service) AS ea
 _PENDING = "SELECT sum(pending)::float8 AS messages FROM grafana.streams"
 _LETTERS = "SELECT sum(letters)::float8 AS letters FROM grafana.dead_letter_counts"
 _BACKUP = "SELECT age FROM grafana.backup_age"
-# As $__timeGroup does, in a fifth of the time: a week of minutes is a thousand stretches of a few lines each.
-_AT = "date_bin('$__interval'::interval, time, timestamptz '2000-01-01 00:00:00+00')"
 _LAG = f"""
-SELECT {_AT} AS time, part AS metric, max(value) AS messages FROM grafana.minutes
+SELECT {STRETCH} AS time, part AS metric, max(value) AS messages FROM grafana.minutes
 WHERE measure = 'lag' AND $__timeFilter(time) GROUP BY 1, 2 ORDER BY 1, 2"""
 _BATCHES = f"""
-SELECT {_AT} AS time, max(value) FILTER (WHERE measure = 'batch_longest') AS "Longest",
+SELECT {STRETCH} AS time, max(value) FILTER (WHERE measure = 'batch_longest') AS "Longest",
     sum(value) FILTER (WHERE measure = 'batch_seconds')
         / nullif(sum(value) FILTER (WHERE measure = 'batches'), 0) AS "Mean"
 FROM grafana.minutes
 WHERE measure IN ('batches', 'batch_seconds', 'batch_longest') AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
 _RECORDED = f"""
-SELECT {_AT} AS time, sum(value) / greatest($__interval_ms / 1000.0, 60) AS "Recorded"
+SELECT {STRETCH} AS time, sum(value) / greatest($__interval_ms / 1000.0, 60) AS "Recorded"
 FROM grafana.minutes WHERE measure = 'recorded' AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
 _STREAM_BYTES = f"""
-SELECT {_AT} AS time, part AS metric, max(value) AS bytes FROM grafana.minutes
+SELECT {STRETCH} AS time, part AS metric, max(value) AS bytes FROM grafana.minutes
 WHERE measure = 'stream_bytes' AND $__timeFilter(time) GROUP BY 1, 2 ORDER BY 1, 2"""
 _STREAMS = """
 SELECT stream, messages::float8 AS messages, bytes::float8 AS bytes, max_bytes::float8 AS max_bytes, share,
@@ -79,7 +79,7 @@ SELECT stream, messages::float8 AS messages, bytes::float8 AS bytes, max_bytes::
     last_time
 FROM grafana.streams ORDER BY stream LIKE 'KV%', stream"""
 _DATABASE_BYTES = f"""
-SELECT {_AT} AS time, max(value) AS "Database" FROM grafana.minutes
+SELECT {STRETCH} AS time, max(value) AS "Database" FROM grafana.minutes
 WHERE measure = 'database_bytes' AND $__timeFilter(time) GROUP BY 1 ORDER BY 1"""
 _VERSIONS = "SELECT part, version FROM grafana.versions ORDER BY part"
 _LETTER_LIST = """
@@ -177,16 +177,8 @@ def _alive() -> Panels:
         none="Nothing written down yet",
         colors=((None, GREEN), (25 * 3600, RED)),
     )
-    control = panel(
-        text.Panel().mode(text_kinds.TextMode.HTML).content(_CONTROL),
-        1,
-        "What to do",
-        at=place(0, 0, 24, 2),
-        about="The desk's own pages.",
-        unit="none",
-        none="-",
-    )
-    return [control, services, silence, pending, letters, backup]
+    ways = control(*_CONTROL, title="What to do", about="The desk's own pages.")
+    return [ways, services, silence, pending, letters, backup]
 
 
 def _recorder() -> Panels:
@@ -248,7 +240,7 @@ def _streams() -> Panels:
             listing()
             .override_by_regexp("/^(messages|pending|first_seq|last_seq)$/", given(unit="locale", decimals=0))
             .override_by_regexp("/^(bytes|max_bytes)$/", given(unit="bytes"))
-            .override_by_regexp("/^(first_time|last_time)$/", _MOMENT)
+            .override_by_regexp("/^(first_time|last_time)$/", moments())
             .override_by_name("max_bytes", given(displayName="limit"))
             .override_by_name("first_seq", given(displayName="first"))
             .override_by_name("last_seq", given(displayName="last"))
@@ -308,7 +300,7 @@ def _kept() -> Panels:
         ),
         panel(
             listing()
-            .override_by_name("received", _MOMENT)
+            .override_by_name("received", moments())
             .override_by_name("bytes", given(unit="bytes", custom__width=90)),
             14,
             "Dead letters",
@@ -320,7 +312,7 @@ def _kept() -> Panels:
         ),
         panel(
             listing()
-            .override_by_name("finished", _MOMENT)
+            .override_by_name("finished", moments())
             .override_by_name("bytes", given(displayName="size", unit="bytes", custom__width=90))
             .override_by_regexp("/^(name|sha256)$/", given(unit="string")),
             15,
@@ -353,5 +345,4 @@ def _number(
 
 def _several() -> timeseries.Panel:
     """Several lines by name, at most one point a minute, as it is kept."""
-    legend = common.VizLegendOptions().show_legend(True).display_mode(kinds.LegendDisplayMode.LIST)
-    return curve().interval("1m").legend(legend.placement(kinds.LegendPlacement.BOTTOM))
+    return curve().interval("1m").legend(named_below())

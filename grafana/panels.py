@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog import builder as cog
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import text as text_kinds
 
 SOURCE: Final = kinds.DataSourceRef(type_val="grafana-postgresql-datasource", uid="desk-db")
 """The database, as provisioning/datasources names it."""
@@ -22,6 +23,20 @@ TAG: Final = "desk"
 """Every dashboard of the desk has it, and so they find one another."""
 GREEN, RED, ORANGE, BLUE, GREY = "green", "red", "orange", "blue", "#8e8e8e"
 DIM: Final = "text"
+
+PHASES: Final = {
+    "STARTING": BLUE,
+    "MONITORING": GREEN,
+    "STOPPING": ORANGE,
+    "STOPPED": GREY,
+    "COMPLETED": GREY,
+    "HALTED": RED,
+    "FAILED": RED,
+    "NOT_DEPLOYED": GREY,
+}
+STRETCH: Final = "date_bin('$__interval'::interval, time, timestamptz '2000-01-01 00:00:00+00')"
+"""The stretch of a panel's line that `time` falls into: as $__timeGroup does, in a fifth of the time, which shows
+where a week of minutes becomes a thousand stretches of a few lines each."""
 
 Panels: TypeAlias = list[cog.Builder[model.Panel]]
 P = TypeVar("P", barchart.Panel, stat.Panel, table.Panel, text.Panel, timeseries.Panel)
@@ -99,12 +114,46 @@ def figure(column: str) -> stat.Panel:
     )
 
 
+def _legend(*, shown: bool) -> common.VizLegendOptions:
+    return common.VizLegendOptions().show_legend(shown).display_mode(kinds.LegendDisplayMode.LIST)
+
+
+def named_below() -> common.VizLegendOptions:
+    """The names of several lines, beneath them."""
+    return _legend(shown=True).placement(kinds.LegendPlacement.BOTTOM)
+
+
+def control(*ways: tuple[str, str], about: str, title: str = "Control", height: int = 2) -> text.Panel:
+    """The row of links at the top of a dashboard, each an address of the console and its words; what acts is bold
+    and ends with dots. They must say `_self`, else Grafana takes them for its own."""
+    links = (
+        f'<a href="{path}" target="_self">{f"<b>{said}</b>" if said.endswith("…") else said}</a>'
+        for path, said in ways
+    )
+    made = text.Panel().mode(text_kinds.TextMode.HTML).content(" &nbsp;·&nbsp;\n".join(links) + "\n")
+    return panel(made, 1, title, at=place(0, 0, 24, height), about=about, unit="none", none="-")
+
+
+def phase(query: str, number: int, *, at: model.GridPos, about: str) -> stat.Panel:
+    """What a deployment does, in its colour. `query` gives the column `phase`."""
+    return panel(
+        figure("phase").mappings(words(PHASES)).color_mode(kinds.BigValueColorMode.BACKGROUND),
+        number,
+        "Phase",
+        at=at,
+        about=about,
+        unit="string",
+        none="No run yet",
+        asks=[Query(query)],
+    )
+
+
 def curve() -> timeseries.Panel:
     """Lines over time, at most so many points that the eye could tell apart."""
     return (
         timeseries.Panel()
         .max_data_points(POINTS)
-        .legend(common.VizLegendOptions().show_legend(False).display_mode(kinds.LegendDisplayMode.LIST))
+        .legend(_legend(shown=False))
         .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
         .line_width(1)
         .show_points(kinds.VisibilityMode.NEVER)
@@ -122,7 +171,7 @@ def bars(column: str) -> barchart.Panel:
         .fill_opacity(80)
         .line_width(0)
         .x_tick_label_spacing(100)
-        .legend(common.VizLegendOptions().show_legend(False).display_mode(kinds.LegendDisplayMode.LIST))
+        .legend(_legend(shown=False))
         .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
     )
 
@@ -188,6 +237,11 @@ def shaded(*from_to: tuple[float | None, str]) -> dict[str, Any]:
     """Colours from a value on, as an override's properties."""
     made = [{"value": value, "color": color} for value, color in from_to]
     return {"thresholds": {"mode": "absolute", "steps": made}, "color": {"mode": "thresholds"}}
+
+
+def moments() -> list[model.DynamicConfigValue]:
+    """An override for columns of times, as wide as one is."""
+    return given(unit="dateTimeAsIso", custom__width=165)
 
 
 METER: Final = {"custom__cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}}

@@ -6,13 +6,12 @@ The recorder writes the limits and their use down every two seconds, as the API 
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import common, dashboard, text
+from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.cog import builder as cog
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models import text as text_kinds
 
-from grafana.choices import PHASES, run_choice, trader_choice
+from grafana.choices import run_choice, trader_choice
 from grafana.panels import (
     BLUE,
     DIM,
@@ -20,21 +19,25 @@ from grafana.panels import (
     METER,
     ORANGE,
     RED,
+    STRETCH,
     Panels,
     Query,
     bars,
     by_threshold,
+    control,
     curve,
     desk_dashboard,
     figure,
     given,
     listing,
+    moments,
+    named_below,
     painted,
     panel,
+    phase,
     place,
     shaded,
     steps,
-    words,
 )
 
 UID = "desk-risk"
@@ -42,15 +45,15 @@ _NO_LIMITS = "Limits are not known yet: the guard has not said them"
 _NO_RUN = "No run yet"
 _USED = ((None, GREEN), (0.6, ORANGE), (0.8, RED))
 
-_CONTROL = """\
-<a href="/?open=stop" target="_self"><b>Stop…</b></a> &nbsp;·&nbsp;
-<a href="/risk" target="_self">Change limits, reset a halt</a> &nbsp;·&nbsp;
-<a href="/alerts" target="_self">Alerts</a> &nbsp;·&nbsp;
-<a href="/docs/limits" target="_self">What each limit does</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#a-limit-is-near" target="_self">A limit is near</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#a-halt" target="_self">A halt</a> &nbsp;·&nbsp;
-<a href="/docs/emergency#it-will-not-stop" target="_self">It will not stop</a>
-"""
+_CONTROL = (
+    ("/?open=stop", "Stop…"),
+    ("/risk", "Change limits, reset a halt"),
+    ("/alerts", "Alerts"),
+    ("/docs/limits", "What each limit does"),
+    ("/docs/emergency#a-limit-is-near", "A limit is near"),
+    ("/docs/emergency#a-halt", "A halt"),
+    ("/docs/emergency#it-will-not-stop", "It will not stop"),
+)
 _PHASE = "SELECT phase FROM grafana.deployments WHERE trader = '$trader'"
 _SHARE = "SELECT share AS used FROM grafana.limits WHERE trader = '$trader' AND name = '{name}'"
 _VERDICT = (
@@ -62,10 +65,9 @@ SELECT name AS "limit", value, bound::float8 AS bound, used::float8 AS used,
     CASE WHEN action IN ('halt', 'pause') THEN share END AS share,
     CASE WHEN action NOT IN ('halt', 'pause') THEN share END AS taken, action, meaning
 FROM grafana.limits WHERE trader = '$trader' ORDER BY place"""
-# As $__timeGroup does, in a fifth of the time.
-_USE_OVER_TIME = """
+_USE_OVER_TIME = f"""
 SELECT time, split_part(part, ' ', 2) AS metric, used
-FROM (SELECT date_bin('$__interval'::interval, time, timestamptz '2000-01-01 00:00:00+00') AS time, part,
+FROM (SELECT {STRETCH} AS time, part,
         max(value) AS used
     FROM grafana.minutes
     WHERE measure = 'limit_use' AND $__timeFilter(time) AND part IN (
@@ -119,25 +121,15 @@ def made() -> dashboard.Dashboard:
 
 
 def _standing() -> Panels:
-    control = panel(
-        text.Panel().mode(text_kinds.TextMode.HTML).content(_CONTROL),
-        1,
-        "Control",
-        at=place(0, 0, 24, 2),
-        about="Stop and limits open on the desk's own pages, which ask before they do anything.",
-        unit="none",
-        none="-",
+    ways = control(
+        *_CONTROL, about="Stop and limits open on the desk's own pages, which ask before they do anything."
     )
-    phase = panel(
-        figure("phase").mappings(words(PHASES)).color_mode(kinds.BigValueColorMode.BACKGROUND),
+    stands = phase(
+        _PHASE,
         3,
-        "Phase",
         at=place(0, 2, 6, 4),
         about="What the trader's deployment does now. Halted: nothing can be deployed until somebody "
         "resets it.",
-        unit="string",
-        none=_NO_RUN,
-        asks=[Query(_PHASE)],
     )
     shares = [
         panel(
@@ -187,7 +179,7 @@ def _standing() -> Panels:
             ),
         )
     ]
-    return [control, phase, *shares, *counts]
+    return [ways, stands, *shares, *counts]
 
 
 def _limits() -> Panels:
@@ -234,7 +226,6 @@ def _limits() -> Panels:
         none=_NO_LIMITS,
         asks=[Query(_LIMITS)],
     )
-    legend = common.VizLegendOptions().show_legend(True).display_mode(kinds.LegendDisplayMode.LIST)
     lines = common.GraphThresholdsStyleConfig().mode(kinds.GraphThresholdsStyleMode.DASHED)
     over_time = panel(
         curve()
@@ -243,7 +234,7 @@ def _limits() -> Panels:
         .axis_soft_max(1)
         .thresholds(steps((None, "transparent"), (0.8, RED)))
         .thresholds_style(lines)
-        .legend(legend.placement(kinds.LegendPlacement.BOTTOM)),
+        .legend(named_below()),
         8,
         "Limits that halt or pause, over time",
         at=place(14, 6, 10, 15),
@@ -285,10 +276,9 @@ def _verdicts() -> Panels:
 
 
 def _halts() -> Panels:
-    moments = given(unit="dateTimeAsIso", custom__width=165)
     halts = panel(
         listing()
-        .override_by_regexp("/^(halted|reset)$/", moments)
+        .override_by_regexp("/^(halted|reset)$/", moments())
         .override_by_name("halted_by", given(displayName="by"))
         .override_by_name("flat_after", given(displayName="flat after", unit="s", decimals=1))
         .override_by_name("closed", given(displayName="trades closed"))
@@ -336,7 +326,7 @@ def _halts() -> Panels:
     )
     commands = panel(
         listing()
-        .override_by_name("stored", moments)
+        .override_by_name("stored", moments())
         .override_by_regexp("/^(blocked|flat|done)$/", given(unit="s", decimals=3, custom__width=100)),
         15,
         "Halts and stops as they were carried out",
@@ -353,9 +343,7 @@ def _halts() -> Panels:
 
 def _history() -> cog.Builder[model.Panel]:
     return panel(
-        listing()
-        .override_by_name("changed", given(unit="dateTimeAsIso", custom__width=165))
-        .override_by_name("action", given(custom__width=80)),
+        listing().override_by_name("changed", moments()).override_by_name("action", given(custom__width=80)),
         16,
         "Limits changed, entries paused",
         at=place(12, 45, 12, 9),

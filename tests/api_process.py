@@ -19,6 +19,7 @@ import httpx
 from services.api.service import VIEWER_TOKEN
 from services.launcher.ports import free_port
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
+from tests.looking import until
 
 PATIENCE = 60.0
 
@@ -164,11 +165,13 @@ def shared_api(
     database = Database(postgres, name)
     process, url, token, log = _start(nats, database, "main", folder, {})
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _ready(url):
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.05)
+        until(
+            lambda: _ready(url),
+            "the API is ready",
+            within=PATIENCE,
+            told=lambda: log.read_text()[-3000:],
+            over=lambda: process.poll() is not None,
+        )
         yield SharedApi(process, url, token, log, database)
     finally:
         _end(process)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import httpx
 import nats
 from nats.aio.client import Client
+
+from tests.looking import until
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("trader", "risk", "recorder", "api")
@@ -126,12 +127,13 @@ class DeskProcess:
 
     def until(self, holds: Callable[[], bool], patience: float, what: str) -> None:
         """Poll until something holds; fails with the desk's log when it does not in time."""
-        deadline = time.monotonic() + patience
-        while not holds():
-            ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                raise AssertionError(f"not within {patience} s: {what}\n{self._log.read_text()[-4000:]}")
-            time.sleep(0.1)
+        until(
+            holds,
+            what,
+            within=patience,
+            told=lambda: self._log.read_text()[-4000:],
+            over=lambda: self._process is not None and self._process.poll() is not None,
+        )
 
     def until_finished(self, patience: float) -> dict[str, Any]:
         """Wait for the end of the deployment and return its last status."""

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import ROOT
+from tests.looking import until
 
 SERVICES = ("api", "trader", "risk", "recorder")
 
@@ -82,10 +82,7 @@ class Up:
 
     def until(self, holds: Callable[[], bool], what: str, patience: float = 150) -> None:
         """Poll until something holds; fails with what the desk said."""
-        deadline = time.monotonic() + patience
-        while not holds():
-            assert time.monotonic() < deadline, f"not within {patience} s: {what}\n{self.said()[-3000:]}"
-            time.sleep(0.05)
+        until(holds, what, within=patience, told=lambda: self.said()[-3000:])
 
     def until_up(self) -> Up:
         """Wait until every part runs."""

@@ -58,7 +58,7 @@ async def restore(settings: BackupSettings, path: Path, tell: Callable[[str], No
             await _fill(settings, password, bus, archive, tell)
             tell("bringing tables, streams and consumers up to date")
             await migrate_async(settings.database_url, password)
-            await prepare(bus, replicas=min(settings.nats_nodes, 3))
+            await prepare(bus, nodes=settings.nats_nodes)
         finally:
             await bus.close()
 
@@ -132,7 +132,8 @@ async def _fill(
     """Database, streams and files; all of it or nothing."""
     made: list[str] = []
     written: list[Path] = []
-    try:
+    async with contextlib.AsyncExitStack() as otherwise:
+        otherwise.push_async_callback(_empty, bus, made, written, nodes=settings.nats_nodes)
         async with database.connected(settings.database_url, password) as connection:
             tables = database.Import(connection)
             async with tables.transaction():
@@ -141,14 +142,17 @@ async def _fill(
                 await _restore_streams(bus, archive, tell, made)
                 for part in _files(archive):
                     _write_file(settings.data_dir / part.name, archive, part, written)
-    except BaseException:
-        for stream in made:
-            with contextlib.suppress(TimeoutError, NatsError, OSError):
-                await bus.js.delete_stream(stream)
-        for path in written:
-            path.unlink(missing_ok=True)
-        await prepare(bus, replicas=min(settings.nats_nodes, 3))
-        raise
+        otherwise.pop_all()
+
+
+async def _empty(bus: Bus, made: list[str], written: list[Path], *, nodes: int) -> None:
+    """Undo what a restore that failed has done beside the database, which undoes its own."""
+    for stream in made:
+        with contextlib.suppress(TimeoutError, NatsError, OSError):
+            await bus.js.delete_stream(stream)
+    for path in written:
+        path.unlink(missing_ok=True)
+    await prepare(bus, nodes=nodes)
 
 
 async def _fill_table(

@@ -58,7 +58,7 @@ async def _prepare(settings: SetupSettings, vault: Vault) -> None:
         settings.nats_url, user="admin", password=vault.read(nats_secret("admin")), patience=60
     )
     try:
-        await prepare(bus, replicas=min(settings.nats_nodes, 3))
+        await prepare(bus, nodes=settings.nats_nodes)
     finally:
         await bus.close()
 

@@ -9,11 +9,12 @@ from services.shared import subjects
 from services.shared.bus import Bus
 
 
-async def prepare(bus: Bus, *, replicas: int = 1) -> None:
+async def prepare(bus: Bus, *, nodes: int = 1) -> None:
     """Make every stream, bucket and durable consumer as `subjects` says. Idempotent; for the admin user.
 
-    `replicas` are the nodes of a cluster that hold each.
+    `nodes` is the size of the cluster; three of them at most hold each stream.
     """
+    replicas = min(nodes, 3)
     for stream in subjects.STREAMS:
         await _ensure_stream(
             bus.js,

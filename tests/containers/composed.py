@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ import httpx
 
 from services.launcher.ports import free_port
 from tests.conftest import ROOT, lacking
+from tests.looking import until
 
 IMAGES = ("python:3.13-slim", "nats:2.12-alpine", "timescale/timescaledb:2.19.3-pg17", "caddy:2-alpine")
 GROUP = "browser"
@@ -155,7 +155,7 @@ class Composed:
         return found
 
     def sql(self, statement: str) -> str:
-        """What psql prints for a statement, as the superuser over the server's socket."""
+        """What psql prints for a statement, as the superuser."""
         command = (
             'PGPASSWORD="$(cat /secrets/database-postgres)" psql -h 127.0.0.1 -U postgres -d desk -Atqc "$0"'
         )
@@ -163,12 +163,12 @@ class Composed:
 
     def until(self, holds: Callable[[], bool], what: str, within: float = 60) -> None:
         """Look until it holds."""
-        deadline = time.monotonic() + within
-        while not holds():
-            if time.monotonic() > deadline:
-                logs = self.compose("logs", "--tail", "20", check=False).stdout
-                raise AssertionError(f"not within {within} s: {what}\n{logs[-8000:]}")
-            time.sleep(0.2)
+        until(
+            holds,
+            what,
+            within=within,
+            told=lambda: self.compose("logs", "--tail", "20", check=False).stdout[-8000:],
+        )
 
 
 @contextmanager

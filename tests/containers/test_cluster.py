@@ -51,6 +51,11 @@ def stream(desk: Composed, node: str, name: str = subjects.EVENTS) -> dict[str, 
     return found
 
 
+def last_stored(desk: Composed) -> int:
+    """The sequence of the newest event that NATS has."""
+    return int(stream(desk, "nats-1")["state"]["last_seq"])
+
+
 def guests(desk: Composed, node: str) -> list[str]:
     """The names of the clients that are connected to a node."""
     return [str(each["name"]) for each in monitored(desk, node, "connz")["connections"]]
@@ -175,7 +180,8 @@ def test_nothing_is_lost_or_doubled_when_the_leader_dies_a_node_freezes_and_the_
 
     database_at = time.time()
     docker("kill", desk.container("timescaledb"))
-    time.sleep(_DATABASE_AWAY)
+    missed = last_stored(desk) + _DATABASE_AWAY * RATE
+    desk.until(lambda: last_stored(desk) > missed, f"{_DATABASE_AWAY} s of events without it", within=180)
     docker("start", desk.container("timescaledb"))
     ended = time.time()
     desk.until(lambda: desk.inspect("timescaledb")["State"]["Health"]["Status"] == "healthy", "the database")

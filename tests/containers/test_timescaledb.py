@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import subprocess
@@ -54,23 +53,8 @@ def timescaledb() -> Iterator[str]:
         )
     )
     with container as server:
-        address = f"127.0.0.1:{server.get_exposed_port(5432)}"
-        asyncio.run(_answers(address))
-        yield address
-
-
-async def _answers(address: str) -> None:
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                connection = await asyncpg.connect(
-                    f"postgresql://postgres@{address}/postgres", password=PASSWORD
-                )
-            except (OSError, asyncpg.PostgresError):
-                await asyncio.sleep(0.2)
-            else:
-                await connection.close()
-                return
+        # Who connects waits until it answers (`ensure_roles`).
+        yield f"127.0.0.1:{server.get_exposed_port(5432)}"
 
 
 def test_every_test_that_asks_plain_postgresql_passes_on_timescaledb(timescaledb: str) -> None:

@@ -29,6 +29,7 @@ from services.shared.streams import prepare
 from services.shared.wire import decode
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
 from tests.desk_process import DeskProcess, desk, listening
+from tests.guard_at_work import beat
 from tests.recorder_at_work import Emitting, all_recorded, equity, publish, recording
 
 WHOLE_DESK = pytest.mark.xdist_group("desk")
@@ -317,7 +318,7 @@ async def test_a_restore_refuses_what_it_must_and_then_does_it_whole(
     refused(2, "damaged.tar", damaged)
 
     admin = await fresh_nats.connect("admin")
-    beating = asyncio.create_task(_beat(admin))
+    beating = asyncio.create_task(beat(admin, "main"))
     await asyncio.to_thread(refused, 4, "trader is running")
     beating.cancel()
 
@@ -344,12 +345,6 @@ async def test_a_restore_refuses_what_it_must_and_then_does_it_whole(
     info = await admin.js.consumer_info(subjects.EVENTS, subjects.RECORDER)
     assert info.num_pending == (await admin.js.stream_info(subjects.EVENTS)).state.messages
     await admin.close()
-
-
-async def _beat(admin: Bus) -> None:
-    while True:
-        await admin.publish("heartbeat.trader.main", b"{}")
-        await asyncio.sleep(0.05)
 
 
 def test_unknown_words_are_answered_with_the_usage(tmp_path: Path) -> None:

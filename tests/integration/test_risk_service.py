@@ -186,5 +186,11 @@ async def test_a_request_about_a_run_that_is_over_is_refused(wired: Wired) -> No
 async def test_nats_micro_ls_shows_the_guard(wired: Wired) -> None:
     await wired.change({})
     found = json.loads(await wired.operator.request("$SRV.INFO.desk-risk", b"", timeout=5))
-    assert {endpoint["name"] for endpoint in found["endpoints"]} == {"check", "limits", "stop", "halt", "reset"}
+    assert {endpoint["name"] for endpoint in found["endpoints"]} == {
+        "check",
+        "limits",
+        "stop",
+        "halt",
+        "reset",
+    }
     assert {endpoint["queue_group"] for endpoint in found["endpoints"]} != {"q"}
