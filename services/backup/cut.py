@@ -2,7 +2,7 @@
 
 Their snapshots are taken at one moment, the streams after it. What was said in between would be said again
 by the restored services under the same seqs, with another content perhaps, which NATS and the database would
-drop as a repeat (PROTOCOL 1). So it is left out; docs/decisions/0013 says why this is enough.
+drop as a repeat (PROTOCOL 1). So it is left out; docs/decisions/0014 says why this is enough.
 """
 
 from __future__ import annotations

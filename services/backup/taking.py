@@ -7,7 +7,6 @@ the traders do not know is left out (`cut`).
 from __future__ import annotations
 
 import asyncio
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from services.backup.settings import BackupSettings
 from services.shared import __version__, subjects
 from services.shared.bus import Bus
 from services.shared.errors import DeskError, Refused, StorageUnavailable
+from services.shared.file_lock import hold
 from services.shared.service import read_secret
 
 log = structlog.get_logger(__name__)
@@ -80,10 +80,10 @@ def there(folder: Path) -> dict[str, datetime]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
+    with (folder / ".lock").open("wb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            hold(lock)
+        except OSError:
             raise Refused("another backup is under way: wait for it") from None
         yield
 

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from services.launcher.data_dir import DataDir, database_file, nats_file
+from services.launcher.data_dir import DataDir
 from services.launcher.options import DataDirOption, data_of
-from services.shared.database_roles import OWNER
+from services.shared.database_roles import OWNER, database_secret
 from services.shared.errors import InvalidInput
+from services.shared.nats_configuration import nats_secret
 
 BACKUPS = "backups"
 
@@ -23,9 +24,9 @@ BACKUPS = "backups"
 def _settings(data: DataDir, nats_user: str, role: str, nats_port: int, postgres_port: int) -> dict[str, str]:
     return {
         "DESK_NATS_URL": f"nats://127.0.0.1:{nats_port}",
-        "DESK_NATS_PASSWORD_FILE": str(data.secret(nats_file(nats_user))),
+        "DESK_NATS_PASSWORD_FILE": str(data.secret(nats_secret(nats_user))),
         "DESK_DATABASE_URL": f"postgresql://{role}@127.0.0.1:{postgres_port}/desk",
-        "DESK_DATABASE_PASSWORD_FILE": str(data.secret(database_file(role))),
+        "DESK_DATABASE_PASSWORD_FILE": str(data.secret(database_secret(role))),
         "DESK_DATA_DIR": str(data.root),
         "DESK_BACKUP_DIR": str(data.root / BACKUPS),
         "DESK_LOG_LEVEL": "ERROR",

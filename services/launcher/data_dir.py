@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from services.launcher import process
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
+from services.shared.file_lock import hold
 
 ALERT_URLS = "alert-urls"
 TOKEN = "token"  # noqa: S105 - the file's name
@@ -73,7 +73,7 @@ class DataDir:
         """Hold this data directory until the process ends; raises AlreadyRunning."""
         handle = (self.root / "desk.lock").open("ab")
         try:
-            _lock_file(handle)
+            hold(handle)
         except OSError:
             handle.close()
             where = self.read_notice().get("api_url", "an address not yet known")
@@ -126,36 +126,12 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _lock_file(handle: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        handle.seek(0)
-        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def nats_file(user: str) -> str:
-    """The name of a NATS user's secret."""
-    return f"nats-{user}"
-
-
-def database_file(role: str) -> str:
-    """The name of a database role's secret."""
-    return f"database-{role}"
-
-
 __all__ = [
     "ALERT_URLS",
     "TOKEN",
     "VIEWER_TOKEN",
     "AlreadyRunning",
     "DataDir",
-    "database_file",
     "default_root",
-    "nats_file",
     "write_private",
 ]

@@ -16,7 +16,7 @@ import structlog
 
 from services.launcher import passwords, ports, process
 from services.launcher.backoff import Backoff
-from services.launcher.data_dir import ALERT_URLS, TOKEN, VIEWER_TOKEN, DataDir, database_file, nats_file
+from services.launcher.data_dir import ALERT_URLS, TOKEN, VIEWER_TOKEN, DataDir
 from services.launcher.leftovers import SERVICES, end_leftovers
 from services.launcher.nats_server import NatsServer
 from services.launcher.postgres import Postgres
@@ -24,7 +24,9 @@ from services.launcher.service_process import ServiceProcess, probe, service_com
 from services.launcher.supervisor import Child, Keeper
 from services.shared import __version__, subjects
 from services.shared.bus import Bus
+from services.shared.database_roles import database_secret
 from services.shared.errors import DeskError, InvalidInput
+from services.shared.nats_configuration import nats_secret
 from services.shared.streams import prepare
 
 log = structlog.get_logger(__name__)
@@ -149,7 +151,7 @@ class Desk:
     def _settings(self, service: str) -> dict[str, str]:
         settings = {
             "DESK_NATS_URL": self.nats_url,
-            "DESK_NATS_PASSWORD_FILE": str(self.data.secret(nats_file(service))),
+            "DESK_NATS_PASSWORD_FILE": str(self.data.secret(nats_secret(service))),
             "DESK_DATA_DIR": str(self.data.root),
             "DESK_TRADER": self.options.trader,
             "DESK_LOG_LEVEL": self.options.log_level,
@@ -175,7 +177,7 @@ class Desk:
     def _database_settings(self, role: str) -> dict[str, str]:
         return {
             "DESK_DATABASE_URL": self._postgres.dsn(role),
-            "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(database_file(role))),
+            "DESK_DATABASE_PASSWORD_FILE": str(self.data.secret(database_secret(role))),
         }
 
     async def _bring_up_nats(self) -> None:

@@ -17,14 +17,15 @@ from typing import Any, Literal
 
 from services.launcher import nats_server, ports, postgres
 from services.launcher.client import DeskClient, find
-from services.launcher.data_dir import ALERT_URLS, DataDir, database_file, nats_file
+from services.launcher.data_dir import ALERT_URLS, DataDir
 from services.launcher.service_process import probe
 from services.shared import subjects
 from services.shared.alerts import channels, read_urls
 from services.shared.bus import Bus
 from services.shared.commands import WAITS_FOR_FILE
-from services.shared.database_roles import DATABASE
+from services.shared.database_roles import DATABASE, database_secret
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
+from services.shared.nats_configuration import nats_secret
 
 State = Literal["ok", "note", "warning", "failed"]
 
@@ -213,7 +214,7 @@ async def _nats(data: DataDir, notice: dict[str, Any]) -> Finding:
     cure = f"read {data.nats / 'nats.log'}"
     try:
         url = f"nats://127.0.0.1:{notice.get('nats_port')}"
-        password = data.read_secret(nats_file("admin"))
+        password = data.read_secret(nats_secret("admin"))
         bus = await Bus.connect(url, user="admin", password=password, patience=3)
     except DeskError as error:
         return Finding("nats", "failed", str(error), cure)
@@ -241,7 +242,7 @@ async def _database(data: DataDir, notice: dict[str, Any]) -> list[Finding]:
     try:
         connection = await asyncpg.connect(
             f"postgresql://api@127.0.0.1:{notice.get('postgres_port')}/{DATABASE}",
-            password=data.read_secret(database_file("api")),
+            password=data.read_secret(database_secret("api")),
             timeout=5,
         )
     except (OSError, TimeoutError, asyncpg.PostgresError, DeskError) as error:

@@ -5,16 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from services.launcher.data_dir import (
-    TOKEN,
-    VIEWER_TOKEN,
-    DataDir,
-    database_file,
-    nats_file,
-    write_private,
-)
+from services.launcher.data_dir import TOKEN, VIEWER_TOKEN, DataDir, write_private
 from services.shared import subjects
-from services.shared.database_roles import ROLES, SUPERUSER
+from services.shared.database_roles import ROLES, SUPERUSER, database_secret
+from services.shared.nats_configuration import nats_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +24,8 @@ class Passwords:
 
 def ensure(data: DataDir) -> Passwords:
     """Read every secret, making those that are missing or empty."""
-    nats = {user.name: _one(data, nats_file(user.name))[0] for user in subjects.USERS}
-    database = {role: _one(data, database_file(role)) for role in (*ROLES, SUPERUSER)}
+    nats = {user.name: _one(data, nats_secret(user.name))[0] for user in subjects.USERS}
+    database = {role: _one(data, database_secret(role)) for role in (*ROLES, SUPERUSER)}
     return Passwords(
         token=_one(data, TOKEN)[0],
         viewer_token=_one(data, VIEWER_TOKEN)[0],

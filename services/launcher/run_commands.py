@@ -10,9 +10,10 @@ import typer
 
 from services.launcher import process
 from services.launcher.client import elsewhere, find
-from services.launcher.data_dir import TOKEN, VIEWER_TOKEN, DataDir, nats_file
+from services.launcher.data_dir import TOKEN, VIEWER_TOKEN, DataDir
 from services.launcher.options import BarOption, DataDirOption, JsonOption, data_of, print_json
 from services.shared.errors import DeskError, DeskNotRunning, InvalidInput
+from services.shared.nats_configuration import nats_secret
 
 _DOWN_WITHIN = 90.0
 
@@ -115,7 +116,7 @@ def facts(data: DataDir) -> dict[str, Any]:
         address = find(data)
         return {"api_url": address.url, "token": address.token}
     notice = data.running()
-    password = data.read_secret(nats_file("operator"))
+    password = data.read_secret(nats_secret("operator"))
     return {
         "api_url": notice.get("api_url"),
         "token": data.read_secret(TOKEN),

@@ -18,12 +18,13 @@ import structlog
 from nats.aio.msg import Msg
 
 from services.launcher.client import Address, DeskClient
-from services.launcher.data_dir import DataDir, nats_file
+from services.launcher.data_dir import DataDir
 from services.launcher.desk import Desk, DeskOptions
 from services.launcher.screen import Screen
 from services.launcher.service_process import probe
 from services.shared.bus import Bus
 from services.shared.errors import DeskError, InvalidInput, Refused
+from services.shared.nats_configuration import nats_secret
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +128,7 @@ async def _live_lines(data: DataDir, desk: Desk, screen: Screen) -> None:
             if line is not None:
                 screen.line(event.envelope.time, line)
 
-    password = data.read_secret(nats_file("operator"))
+    password = data.read_secret(nats_secret("operator"))
     try:
         bus = await Bus.connect(desk.nats_url, user="operator", password=password)
     except DeskError as error:

@@ -19,12 +19,13 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.setup.kubernetes import make_folders, manifests
-from services.setup.vault import ALERT_URLS, SMTP_PASSWORD, Vault, database_secret, nats_secret
+from services.setup.vault import ALERT_URLS, SMTP_PASSWORD, Vault
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.commands import CommandReply
-from services.shared.database_roles import ROLES, SUPERUSER
+from services.shared.database_roles import ROLES, SUPERUSER, database_secret
 from services.shared.errors import DeskError, Refused
+from services.shared.nats_configuration import nats_secret
 from services.shared.streams import prepare
 
 USAGE = """usage: python -m services.setup COMMAND

@@ -17,9 +17,9 @@ from nacl.encoding import Base64Encoder
 from nacl.public import PrivateKey, PublicKey
 
 from services.shared import subjects
-from services.shared.database_roles import ROLES, SUPERUSER
+from services.shared.database_roles import ROLES, SUPERUSER, database_secret
 from services.shared.errors import InvalidInput, Refused
-from services.shared.nats_configuration import Cluster, Login, configuration
+from services.shared.nats_configuration import Cluster, Login, configuration, nats_secret
 
 NATS_CONFIGURATION = "nats.conf"
 ALERT_URLS = "alert-urls"
@@ -39,16 +39,6 @@ class Holder:
     name: str
     gid: int
     secrets: tuple[str, ...]
-
-
-def nats_secret(user: str) -> str:
-    """The name of a NATS user's secret."""
-    return f"nats-{user}"
-
-
-def database_secret(role: str) -> str:
-    """The name of a database role's secret."""
-    return f"database-{role}"
 
 
 HOLDERS = (
@@ -206,6 +196,4 @@ __all__ = [
     "SMTP_PASSWORD",
     "Holder",
     "Vault",
-    "database_secret",
-    "nats_secret",
 ]

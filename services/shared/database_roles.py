@@ -15,6 +15,11 @@ DATABASE = "desk"
 _ITERATIONS = 4096
 
 
+def database_secret(role: str) -> str:
+    """The name of a role's secret."""
+    return f"database-{role}"
+
+
 def scram(password: str) -> str:
     """The verifier PostgreSQL stores for a password, so that no statement contains the password."""
     salt = secrets.token_bytes(16)
@@ -30,4 +35,4 @@ def role_statement(verb: str, role: str, password: str) -> str:
     return f"{verb} ROLE {role} LOGIN PASSWORD '{scram(password)}'"
 
 
-__all__ = ["DATABASE", "OWNER", "ROLES", "SUPERUSER", "role_statement", "scram"]
+__all__ = ["DATABASE", "OWNER", "ROLES", "SUPERUSER", "database_secret", "role_statement", "scram"]

@@ -34,6 +34,11 @@ class Login:
         return cls(name or user, password)
 
 
+def nats_secret(user: str) -> str:
+    """The name of a NATS user's secret."""
+    return f"nats-{user}"
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """The other nodes, as `host:port`, and what they know each other by."""
@@ -120,4 +125,4 @@ cluster {{
 """
 
 
-__all__ = ["MAX_PAYLOAD", "Cluster", "Login", "configuration"]
+__all__ = ["MAX_PAYLOAD", "Cluster", "Login", "configuration", "nats_secret"]

@@ -17,8 +17,8 @@ import asyncpg
 import httpx
 import pytest
 
-from services.launcher.data_dir import DataDir, database_file
-from services.shared.database_roles import DATABASE
+from services.launcher.data_dir import DataDir
+from services.shared.database_roles import DATABASE, database_secret
 from tests.desk_process import DeskProcess, desk
 from tests.grafana_panels import Asked, Shown, answer, boards, opened_on, queries, wrong
 from tests.recorded_runs import START
@@ -60,7 +60,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             page = api.get("/api/dashboard").json()
         data = DataDir(process.folder)
         passwords = {
-            role: data.secret(database_file(role)).read_text().strip() for role in ("grafana", "owner")
+            role: data.secret(database_secret(role)).read_text().strip() for role in ("grafana", "owner")
         }
         start, end = (datetime.fromisoformat(page["chart"]["times"][place]) for place in (0, -1))
         shown = Shown(start - timedelta(hours=1), end + timedelta(hours=1), {"trader": "main", "run": run})
