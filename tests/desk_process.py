@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import nats
 from nats.aio.client import Client
@@ -139,6 +140,16 @@ class DeskProcess:
         """Wait for the end of the deployment and return its last status."""
         self.until(lambda: self.status().get("finished") is not None, patience, "the run ends")
         return self.status()
+
+    async def rows(self, statement: str) -> list[asyncpg.Record]:
+        """What its database answers the API's role."""
+        port = json.loads((self.folder / "desk.json").read_text())["postgres_port"]
+        password = (self.folder / "secrets" / "database-api").read_text().strip()
+        connection = await asyncpg.connect(f"postgresql://api@127.0.0.1:{port}/desk", password=password)
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
 
     def trades(self, out: Path) -> bytes:
         """The trades file of the last deployment."""

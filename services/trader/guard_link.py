@@ -75,6 +75,11 @@ class GuardLink:
         self.silent_since = None
         return Answer(verdicts=answer.verdicts, halt=answer.halt, cancel_entries=answer.cancel_entries)
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the guard left a question unanswered, if it has answered none since; else 0."""
+        return 0.0 if self.silent_since is None else asyncio.get_running_loop().time() - self.silent_since
+
     def _missed(self) -> None:
         if self.silent_since is None:
             self.silent_since = asyncio.get_running_loop().time()

@@ -49,6 +49,9 @@ class Run:
     question: Question | None = None
     unguarded: bool = False
     bar_seconds: int | None = None
+    redoing: bool = False
+    """Taken up in lockstep and not at its next snapshot yet. Before the restart it came no further than there, so
+    until then it says again what may have left, and does nothing that is not in its file."""
 
     @property
     def lockstep(self) -> bool:
@@ -166,6 +169,7 @@ def resume(kept: RunSnapshot, plan: Plan, trader: str) -> Run:
         question=question,
         unguarded=kept.unguarded,
         bar_seconds=kept.bar_seconds,
+        redoing=plan.terms.mode == "lockstep",
     )
 
 

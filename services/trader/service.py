@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _SNAPSHOT_EVERY = 250
 _UNGUARDED_WAIT = 0.5
+_REDO_PATIENCE = 10.0
 
 
 class Trader:
@@ -207,7 +208,7 @@ class Trader:
             answer = await self._link.ask_until_answered(
                 question.data,
                 question.step,
-                lambda: self._inbox.stops_waiting > 0 or self._keeper.stop_deferred,
+                lambda: self._wait_is_over(run),
             )
         if answer is None:
             run.unguarded = True
@@ -219,7 +220,14 @@ class Trader:
             keep = keep or not answer.trivial
         if keep or run.cursor % _SNAPSHOT_EVERY == 0:
             await self._save(messages, wait=True)
+            run.redoing = False
         self._send(messages)
+
+    def _wait_is_over(self, run: Run) -> bool:
+        """Whether a person has ended the wait for the guard. What is said again after a restart waits all the
+        same, unless the guard stays silent: it has answered it before."""
+        stopped = self._inbox.stops_waiting > 0 or self._keeper.stop_deferred
+        return stopped and not (run.redoing and self._link.silent_for < _REDO_PATIENCE)
 
     async def _ask_live(self, run: Run, question: Question) -> None:
         """Ask once; no answer in time is a no, and so are a stop heard meanwhile and an intent not stored."""
@@ -294,8 +302,11 @@ class Trader:
     # commands
 
     async def _take_commands(self) -> None:
-        """Carry out what is stored, in its order; first what waited with the run."""
-        while (taken := self._next_command()) is not None:
+        """Carry out what is stored, in its order; first what waited with the run. Nothing while the run says
+        again what it may have said before a restart: no seq is used for two things."""
+        while (
+            not (self._run is not None and self._run.redoing) and (taken := self._next_command()) is not None
+        ):
             if isinstance(taken, StoredSignal):
                 await self._take_signal(taken)
             else:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -156,3 +157,41 @@ async def test_a_replay_whose_processes_are_killed_equals_the_backtest(tmp_path:
         running.until_finished(600)
         assert running.trades(tmp_path / "desk.csv") == expected
     assert died >= 20
+
+
+@pytest.mark.timeout(600)
+async def test_a_stop_stored_while_the_trader_is_dead_uses_no_seq_twice(tmp_path: Path) -> None:
+    """A replay keeps snapshots now and then; what it said after the last one is said again before it stops."""
+    with desk(tmp_path / "desk", "--speed", "0") as running:
+        for place in (700, 1400, 2100):
+            running.cli("deploy", "--strategy", "donchian")
+            async with listening(running) as client:
+                reached = asyncio.Event()
+
+                async def hear(message: Msg, place: int = place, reached: asyncio.Event = reached) -> None:
+                    body = decode(message.data).body
+                    assert isinstance(body, EquityMarked)
+                    if body.step > place:
+                        reached.set()
+
+                await client.subscribe("equity.main", cb=hear)
+                async with asyncio.timeout(120):
+                    await reached.wait()
+                assert running.kill("trader")
+                await client.publish("command.main.stop", b'{"by": "test"}')
+                await client.flush()
+            status = await asyncio.to_thread(running.until_finished, 120)
+            assert status["phase"] == "STOPPED"
+            run = f"run_id = '{status['run_id']}' AND emitter = 'trader'"
+            rows: list[Any] = []
+            async with asyncio.timeout(60):
+                while not any(json.loads(row["body"]).get("phase") == "STOPPED" for row in rows):
+                    rows = await running.rows(
+                        f"SELECT seq, time, type, body FROM events WHERE {run} ORDER BY seq, time"
+                    )
+            assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+            times = [row["time"] for row in rows]
+            assert times == sorted(times)
+            marks = [json.loads(row["body"])["step"] for row in rows if row["type"] == "equity"]
+            assert marks == sorted(set(marks))
+            assert marks[-1] > place

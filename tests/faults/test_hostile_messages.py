@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from services.shared.bus import Bus
@@ -210,15 +209,7 @@ class Hostile:
 
 async def dead_letters(running: DeskProcess) -> dict[tuple[str, int], int]:
     """What is in the table, counted."""
-    port = json.loads((running.folder / "desk.json").read_text())["postgres_port"]
-    password = (running.folder / "secrets" / "database-api").read_text().strip()
-    connection = await asyncpg.connect(f"postgresql://api@127.0.0.1:{port}/desk", password=password)
-    try:
-        rows = await connection.fetch(
-            "SELECT stream, stream_seq, count(*) AS n FROM dead_letters GROUP BY 1, 2"
-        )
-    finally:
-        await connection.close()
+    rows = await running.rows("SELECT stream, stream_seq, count(*) AS n FROM dead_letters GROUP BY 1, 2")
     return {(row["stream"], row["stream_seq"]): row["n"] for row in rows}
 
 
