@@ -31,18 +31,7 @@ async def prepare(bus: Bus, *, nodes: int = 1) -> None:
             ),
         )
     for bucket in subjects.BUCKETS:
-        try:
-            await bus.js.key_value(bucket)
-        except NotFoundError:
-            await bus.js.create_key_value(
-                api.KeyValueConfig(
-                    bucket=bucket,
-                    history=1,
-                    direct=True,
-                    ttl=subjects.FORGOTTEN_AFTER.get(bucket),
-                    replicas=replicas,
-                )
-            )
+        await _ensure_bucket(bus.js, bucket, replicas)
     for user in subjects.USERS:
         for name in user.streams:
             await bus.js.add_consumer(
@@ -63,3 +52,18 @@ async def _ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None
         await js.update_stream(config)
     except NotFoundError:
         await js.add_stream(config)
+
+
+async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> None:
+    kept_for = subjects.FORGOTTEN_AFTER.get(bucket)
+    try:
+        config = (await js.stream_info(subjects.bucket_stream(bucket))).config
+    except NotFoundError:
+        await js.create_key_value(
+            api.KeyValueConfig(bucket=bucket, history=1, direct=True, ttl=kept_for, replicas=replicas)
+        )
+        return
+    if (config.max_age or None) != kept_for:  # made by a version of the desk that kept it otherwise
+        config.max_age = kept_for or 0
+        config.duplicate_window = min(kept_for or 120, 120)
+        await js.update_stream(config)

@@ -16,6 +16,9 @@ EVENTS = "EVENTS"
 COMMANDS = "COMMANDS"
 MARKET = "MARKET"
 
+STANDBY = "standby"
+"""The service that a trader beats as while another of its id owns the account."""
+
 RECORDER = "recorder"
 """The recorder's durable consumer, of the same name on each stream."""
 
@@ -95,8 +98,9 @@ LIMITS = "limits"
 CREDENTIALS = "credentials"
 SESSIONS = "sessions"
 BUCKETS: tuple[str, ...] = (DEPLOYMENTS, SNAPSHOTS, LEASES, LIMITS, CREDENTIALS, SESSIONS)
-FORGOTTEN_AFTER: dict[str, float] = {SESSIONS: 31 * 24 * 3600.0}
-"""Seconds after which a bucket forgets a key that nobody wrote. The others forget nothing."""
+FORGOTTEN_AFTER: dict[str, float] = {LEASES: 15.0, SESSIONS: 31 * 24 * 3600.0}
+"""Seconds after which a bucket forgets a key that nobody wrote. The others forget nothing. A lease outlasts the
+election of a cluster's leader."""
 
 
 def bucket_stream(bucket: str) -> str:
@@ -177,6 +181,7 @@ USERS: tuple[User, ...] = (
             "market.*.quote",
             "risk.*.check",
             "heartbeat.trader.*",
+            f"heartbeat.{STANDBY}.*",
             # As it is asked on control.*; what the guard obeys is not among them.
             *(f"command.*.{verb}" for verb in VERBS if verb not in STORED_BY_THE_GUARD),
         ),
@@ -216,7 +221,7 @@ USERS: tuple[User, ...] = (
         answers=True,
         watches=(EVENTS, COMMANDS, MARKET),
         reads=(DEPLOYMENTS,),
-        writes=(SNAPSHOTS, LIMITS, LEASES),
+        writes=(SNAPSHOTS, LIMITS),
     ),
     User(
         "recorder",

@@ -19,6 +19,7 @@ from services.shared.outbox import Outbox
 from services.shared.repeats import REPEAT, CarriedOut
 from services.trader.inbox import StoredCommand
 from services.trader.journal import Message
+from services.trader.lease import Lease
 from services.trader.settings import TraderSettings
 from services.trader.snapshot import Deferred, Latch, RunSnapshot, Snapshot, SnapshotStore
 
@@ -46,7 +47,8 @@ class Keeper:
     """The memory of one trader: where it is in its commands and signals, which it has carried out, a latched
     halt, commands that wait for a run to go on (`deferred`), and why the run waits, once told (`told`)."""
 
-    def __init__(self, bus: Bus, settings: TraderSettings) -> None:
+    def __init__(self, bus: Bus, settings: TraderSettings, lease: Lease) -> None:
+        self._lease = lease
         self._store = SnapshotStore(bus, settings.trader, settings.data_dir)
         self._number = 0
         self.outbox = Outbox(bus)
@@ -58,17 +60,20 @@ class Keeper:
         self.told = ""
 
     async def restore(self) -> RunSnapshot | None:
-        """Read the memory; what may not have left before leaves again. Returns the run that was under way.
+        """Read the memory and write it as ours, so that no earlier owner can; what may not have left before leaves
+        again. Returns the run that was under way.
 
-        Raises DeskError for a damaged snapshot.
+        Raises DeskError for a damaged snapshot, Conflict when the lease is another's already.
         """
         kept = await patiently(self._store.restore)
         if kept is None:
+            await self.save(lambda: None, (), wait=True)
             return None
         self._number = kept.number
         self.commands_seq, self.signals_seq = kept.commands_seq, kept.signals_seq
         self.repeats = CarriedOut(kept.carried_out)
         self.latch, self.deferred, self.told = kept.latch, list(kept.deferred), kept.told
+        await self.save(lambda: kept.run, kept.messages, wait=True)
         self.send(kept.messages)
         return kept.run
 
@@ -83,13 +88,17 @@ class Keeper:
         """Write the snapshot, with what may not be stored yet as bytes; returns whether NATS has it (else the
         trader's own disk). `wait`: until all before is stored and NATS has it; nothing else is under way then.
 
-        Raises Conflict when another trader of this id has written.
+        Raises Conflict when another trader of this id has written, or when a standby may have: its lease has run
+        out, and the position is the other's to manage.
         """
+        if self._lease.lost:
+            raise Conflict("the lease has run out: a standby may own the account by now")
         if wait:
             await self.outbox.drained()
         self._number += 1
         outputs = [*self.outbox.waiting(), *((m.subject, m.data, m.msg_id) for m in messages)]
         snapshot = Snapshot(
+            owner=self._lease.owner.tenure,
             number=self._number,
             commands_seq=self.commands_seq,
             signals_seq=self.signals_seq,

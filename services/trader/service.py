@@ -29,6 +29,7 @@ from services.trader.inbox import Inbox, StoredCommand, StoredSignal
 from services.trader.inputs import CommandInput, EndOfData, Input, SignalInput
 from services.trader.journal import Message, outside_run
 from services.trader.keeper import Keeper, patiently
+from services.trader.lease import Lease, Owner
 from services.trader.live_watch import LiveWatch
 from services.trader.pacing import Pace
 from services.trader.run import Question, Run
@@ -46,11 +47,15 @@ _REDO_PATIENCE = 10.0
 class Trader:
     """One trader id. `run` is the process's life."""
 
-    def __init__(self, settings: TraderSettings, bus: Bus, health: Health) -> None:
+    def __init__(
+        self, settings: TraderSettings, bus: Bus, health: Health, lease: Lease, *, before: Owner | None = None
+    ) -> None:
         self._settings = settings
         self._bus = bus
         self._health = health
-        self._keeper = Keeper(bus, settings)
+        self._lease = lease
+        self._before = before
+        self._keeper = Keeper(bus, settings, lease)
         self._link = GuardLink(bus, settings.trader)
         self._between = BetweenRuns(settings)
         self._run: Run | None = None
@@ -79,6 +84,7 @@ class Trader:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keeper.outbox.run())
+                tasks.create_task(self._lease.keep())
                 tasks.create_task(beat(self._bus, self._health, "trader", self._settings.trader))
                 await patiently(self._inbox.catch_up)
                 await self._inbox.open()
@@ -94,6 +100,8 @@ class Trader:
 
     async def _trade(self) -> None:
         """Commands first, then the run they made; for ever."""
+        if self._before is not None:
+            await self._tell("lease", _taken_over(self._before, self._lease.owner))
         if self._waiting is None and self._keeper.told:
             await self._tell_of_files(BACK, "")
         while not told_to_leave():
@@ -133,9 +141,12 @@ class Trader:
         await self._drive(run)
 
     async def _tell_of_files(self, alert: AlertRaised, told: str) -> None:
-        """An alert beside the run, which is to be the same as one that never waited."""
         self._keeper.told = told
-        messages = outside_run(self._settings.trader, "files", self._keeper.next_number, [alert], _now())
+        await self._tell("files", alert)
+
+    async def _tell(self, kind: str, alert: AlertRaised) -> None:
+        """An alert beside the run, which is to be the same as one that nothing happened to."""
+        messages = outside_run(self._settings.trader, kind, self._keeper.next_number, [alert], _now())
         await self._save(messages, wait=True)
         self._send(messages)
 
@@ -293,6 +304,8 @@ class Trader:
         self._keeper.send(messages)
 
     async def _show(self, *, finished: bool = False) -> None:
+        if self._lease.lost:  # what another owner shows is not ours to write over
+            return
         await self._display.show(self._situation(), finished=finished)
 
     def _situation(self) -> Situation:
@@ -400,12 +413,43 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _taken_over(before: Owner, owner: Owner) -> AlertRaised:
+    return AlertRaised(
+        severity="WARNING",
+        code="trader_taken_over",
+        text=f"Trader instance {before.instance} did not renew its lease: {owner.instance} has taken over.",
+        action="See what became of it; until it is back nobody stands by.",
+    )
+
+
 async def serve(settings: TraderSettings, health: Health) -> None:
-    """Connect and trade until cancelled."""
+    """Connect, stand by until the trader id is ours, and trade until cancelled."""
     bus = await Bus.connect(
         settings.nats_url, user="trader", password=read_secret(settings.nats_password_file), patience=60
     )
+    lease = Lease(bus, settings.trader, settings.instance, contested=settings.standby)
     try:
-        await Trader(settings, bus, health).run()
+        before = await _own(lease, settings, bus, health)
+        await Trader(settings, bus, health, lease, before=before).run()
     finally:
+        await lease.give_up()
         await bus.close()
+
+
+async def _own(lease: Lease, settings: TraderSettings, bus: Bus, health: Health) -> Owner | None:
+    """Acquire the lease; who waits for it is seen, under a name of its own: the trader's is the owner's."""
+    name = f"{settings.trader}-{settings.instance}"
+    beats: list[asyncio.Task[None]] = []
+
+    def stand_by(owner: Owner) -> None:
+        log.info("standing_by", trader=settings.trader, owner=owner.instance)
+        if not beats:
+            health.ready("standby")
+            beats.append(asyncio.create_task(beat(bus, health, subjects.STANDBY, name)))
+
+    try:
+        return await patiently(lambda: lease.acquire(stand_by))
+    finally:
+        for task in beats:
+            health.unready("starting")
+            task.cancel()

@@ -1,7 +1,7 @@
 """The trader's memory over restarts: one value, written before anything of a step leaves (PROTOCOL 2).
 
-Kept in the `snapshots` bucket, conditional on its revision, so that a second trader of the same id notices
-at once that it is not alone; and on the trader's own disk while NATS is away, so that an exit need not wait.
+Kept in the `snapshots` bucket, conditional on its revision, so that a trader whose id has another owner by now
+notices before it does anything; and on the trader's own disk while NATS is away, so that an exit need not wait.
 """
 
 from __future__ import annotations
@@ -84,13 +84,14 @@ class Deferred(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """Everything. `outputs` are messages that may not have been stored yet: sent again after a restart;
-    `carried_out` is what a repeat of a command is told by, `deferred` and `told` belong to a run that waits for its
-    files."""
+    """Everything. `owner` is the tenure of the lease it was written in. `outputs` are messages that may not have been
+    stored yet: sent again after a restart; `carried_out` is what a repeat of a command is told by, `deferred` and
+    `told` belong to a run that waits for its files."""
 
     model_config = ConfigDict(frozen=True)
 
     version: int = 1
+    owner: str = ""
     number: int
     commands_seq: int
     signals_seq: int
@@ -127,8 +128,11 @@ class SnapshotStore:
         if self._file.exists():
             local = _parse(self._file.read_bytes())
             self._on_disk = True
-            if kept is None or local.number > kept.number:
+            # Of another tenure than what NATS has: somebody else has gone on from before it.
+            if kept is None or (local.owner == kept.owner and local.number > kept.number):
                 return local
+            if local.owner != kept.owner:
+                log.warning("disk_copy_superseded", detail="another trader of this id has gone on since")
         return kept
 
     async def save(self, snapshot: Snapshot, *, or_disk: bool = False) -> bool:
