@@ -1,6 +1,8 @@
 """The deployment as others see it: desired and actual state in the `deployments` bucket, where the API looks.
 
-Written on every change and once a second while a run is under way. What is written is decided elsewhere.
+Written on every change and once a second while a run is under way, on condition of the revision that was read or
+written last: what was on its way when a process froze changes nothing once another owns the trader. What is
+written is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -31,12 +33,13 @@ class Display:
         self._between = between
         self._at = 0.0
         self._essence: tuple[Any, ...] = ()
+        self._revision: int | None = None
         self.shown: Deployment | None = None
 
     async def restore(self) -> None:
         """Read what was shown last. Raises BusError."""
-        found = await self._bus.get(subjects.DEPLOYMENTS, self._trader)
-        self.shown = None if found is None else Deployment.model_validate_json(found[0])
+        data, self._revision = await self._look()
+        self.shown = Deployment.model_validate_json(data) if data else None
 
     async def show(self, now_is: Situation, *, finished: bool = False) -> None:
         """Show what has changed; NATS away is no reason to wait, the next call shows it."""
@@ -49,11 +52,20 @@ class Display:
         shown = self._between.deployment(now_is, finished=finished, now=datetime.now(UTC))
         try:
             data = shown.model_dump_json(exclude_none=True).encode()
-            await self._bus.put(subjects.DEPLOYMENTS, self._trader, data)
+            if self._revision is None:
+                _, self._revision = await self._look()
+            self._revision = await self._bus.put(
+                subjects.DEPLOYMENTS, self._trader, data, revision=self._revision
+            )
         except BusError as error:
+            self._revision = None
             log.warning("state_not_shown", detail=str(error))
             return
         self.shown, self._at, self._essence = shown, at, essence
+
+    async def _look(self) -> tuple[bytes, int]:
+        found = await self._bus.get(subjects.DEPLOYMENTS, self._trader)
+        return found or (b"", 0)
 
 
 def _essence(now_is: Situation, finished: bool) -> tuple[Any, ...]:
