@@ -6,7 +6,7 @@ import sys
 
 from services.shared.errors import InvalidInput
 from services.shared.service import load_settings, run_service
-from services.trader.service import serve
+from services.trader.process import serve
 from services.trader.settings import TraderSettings
 
 

@@ -91,8 +91,7 @@ class Keeper:
         Raises Conflict when another trader of this id has written, or when a standby may have: its lease has run
         out, and the position is the other's to manage.
         """
-        if self._lease.lost:
-            raise Conflict("the lease has run out: a standby may own the account by now")
+        self._lease.confirm()
         if wait:
             await self.outbox.drained()
         self._number += 1

@@ -78,10 +78,10 @@ class Lease:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def keep(self) -> None:
-        """Renew for ever. Raises Conflict when somebody else has it.
+        """Renew for ever. Raises Conflict when somebody else has it, or may have: it is contested and ran out.
 
-        One that ran out while NATS was away, and that nobody took, is taken anew: should somebody have had it
-        meanwhile, the next snapshot is refused.
+        One that ran out while NATS was away, and that nobody waits for, is taken anew: should somebody have had
+        it meanwhile, the next snapshot is refused.
         """
         while not told_to_leave():
             await asyncio.sleep(RENEW_EVERY)
@@ -91,6 +91,7 @@ class Lease:
                 raise
             except BusError as error:
                 log.warning("lease_not_renewed", detail=str(error))
+            self.confirm()
 
     async def _renew(self) -> None:
         try:
@@ -108,6 +109,11 @@ class Lease:
         """Whether somebody else may own the id by now: somebody waits for it, and by our own clock it has run
         out."""
         return self._contested and asyncio.get_running_loop().time() >= self._until
+
+    def confirm(self) -> None:
+        """Raises Conflict when it is lost."""
+        if self.lost:
+            raise Conflict("the lease has run out: a standby may own the account by now")
 
     async def give_up(self) -> None:
         """Let the next one begin at once; where that fails it begins when the lease runs out."""

@@ -1,8 +1,8 @@
-"""The trader's process: wires feed, engine, guard and broker, and writes before anything leaves (PROTOCOL 2).
+"""One trader at work: wires feed, engine, guard and broker, and writes before anything leaves (PROTOCOL 2).
 
 Commands come before prices. A lockstep replay asks the guard at every step and waits; paced it plays live:
 the clock is the wall's, and a guard that is silent for the approval timeout has said no. Decisions are the
-engine's, what a command means between runs is `desk_commands`'.
+engine's, what a command means between runs is `between_runs`'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.shared import subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import CommandReply
 from services.shared.events import AlertRaised, Reason
-from services.shared.service import Health, beat, read_secret
+from services.shared.service import Health, beat
 from services.shared.verdicts import Answer
 from services.trader.between_runs import OF_A_RUN, BetweenRuns, Situation
 from services.trader.display import Display
@@ -45,7 +45,7 @@ _REDO_PATIENCE = 10.0
 
 
 class Trader:
-    """One trader id. `run` is the process's life."""
+    """One trader id. `run` is its life, as long as the id is this process's."""
 
     def __init__(
         self, settings: TraderSettings, bus: Bus, health: Health, lease: Lease, *, before: Owner | None = None
@@ -418,38 +418,5 @@ def _taken_over(before: Owner, owner: Owner) -> AlertRaised:
         severity="WARNING",
         code="trader_taken_over",
         text=f"Trader instance {before.instance} did not renew its lease: {owner.instance} has taken over.",
-        action="See what became of it; until it is back nobody stands by.",
+        action="See what became of it: until it is back nobody stands by.",
     )
-
-
-async def serve(settings: TraderSettings, health: Health) -> None:
-    """Connect, stand by until the trader id is ours, and trade until cancelled."""
-    bus = await Bus.connect(
-        settings.nats_url, user="trader", password=read_secret(settings.nats_password_file), patience=60
-    )
-    lease = Lease(bus, settings.trader, settings.instance, contested=settings.standby)
-    try:
-        before = await _own(lease, settings, bus, health)
-        await Trader(settings, bus, health, lease, before=before).run()
-    finally:
-        await lease.give_up()
-        await bus.close()
-
-
-async def _own(lease: Lease, settings: TraderSettings, bus: Bus, health: Health) -> Owner | None:
-    """Acquire the lease; who waits for it is seen, under a name of its own: the trader's is the owner's."""
-    name = f"{settings.trader}-{settings.instance}"
-    beats: list[asyncio.Task[None]] = []
-
-    def stand_by(owner: Owner) -> None:
-        log.info("standing_by", trader=settings.trader, owner=owner.instance)
-        if not beats:
-            health.ready("standby")
-            beats.append(asyncio.create_task(beat(bus, health, subjects.STANDBY, name)))
-
-    try:
-        return await patiently(lambda: lease.acquire(stand_by))
-    finally:
-        for task in beats:
-            health.unready("starting")
-            task.cancel()

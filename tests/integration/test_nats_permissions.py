@@ -63,6 +63,7 @@ PUBLISH: dict[str, set[str]] = {
     "control.main.deploy": {"api", "operator"},
     "control.main.limits": {"api", "operator"},
     "heartbeat.trader.1": {"trader"},
+    "heartbeat.standby.1": {"trader"},
     "heartbeat.risk.1": {"risk"},
     "heartbeat.recorder.1": {"recorder"},
     "heartbeat.api.1": {"api"},
@@ -76,7 +77,7 @@ PUBLISH: dict[str, set[str]] = {
     # buckets
     "$KV.deployments.main": {"trader"},
     "$KV.snapshots.main": {"trader", "risk"},
-    "$KV.leases.main": {"trader", "risk"},
+    "$KV.leases.trader.main": {"trader"},
     "$KV.limits.main": {"risk"},
     "$KV.credentials.main": set(),
     "$KV.sessions.x": {"api"},

@@ -7,6 +7,7 @@ _PLACES: dict[str, str] = {
     "guard_silent": f"{_EMERGENCY}#the-guard-is-silent",
     "risk_silent": f"{_EMERGENCY}#the-guard-is-silent",
     "trader_silent": f"{_EMERGENCY}#the-trader-is-silent",
+    "trader_taken_over": f"{_EMERGENCY}#a-standby-has-taken-over",
     "recorder_silent": f"{_EMERGENCY}#nats-or-the-database-is-down",
     "nats_away": f"{_EMERGENCY}#nats-or-the-database-is-down",
     "files_missing": f"{_EMERGENCY}#a-file-of-the-run-is-gone",
