@@ -34,6 +34,7 @@ _LITTLE_DISK = 5 * 1024**3
 _TOO_LITTLE_DISK = 512 * 1024**2
 _NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 _FULL = 0.8
+_HEARD_LATELY = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,10 @@ def _way_in(data: DataDir, *, services: bool = False) -> Iterator[Finding]:
         yield Finding("way in", "failed", str(error), "unset DESK_URL and DESK_TOKEN, or desk token")
         return
     for service in health.get("services", []) if services else ():
-        yield Finding(service["service"], "ok", f"{service['state']}, heard {service['age']:.0f} s ago")
+        # Not heard for a while is no failure: an instance may have left, or have been replaced by another.
+        how: State = "ok" if service["age"] <= _HEARD_LATELY else "note"
+        text = f"{service['instance']}: {service['state']}, heard {service['age']:.0f} s ago"
+        yield Finding(service["service"], how, text)
     problems = health.get("problems", [])
     if problems:
         yield Finding("way in", "failed", "; ".join(problems), "see the parts and their logs")
