@@ -1,7 +1,8 @@
 """What `kubectl kustomize` makes of a folder, for machines without it: the part of kustomize that is used here.
 
-`resources`, `namespace`, and `patches` that are a target with JSON operations (RFC 6902) or a deletion. Anything
-else is refused, so nothing is rendered otherwise than by the real one; where that is there, a test compares.
+`resources`, `namespace`, `nameSuffix` with the names of services that stateful sets give, and `patches` that are a
+target with JSON operations (RFC 6902) or a deletion. Anything else is refused, so nothing is rendered otherwise than by
+the real one; where that is there, a test compares.
 """
 
 from __future__ import annotations
@@ -15,25 +16,47 @@ import yaml
 
 Resource = dict[str, Any]
 
-_UNDERSTOOD = {"apiVersion", "kind", "namespace", "resources", "patches"}
+_UNDERSTOOD = {"apiVersion", "kind", "namespace", "nameSuffix", "resources", "patches"}
+_FIRST = "name before"
+"""Where a renamed resource keeps the name by which patches find it as well."""
+
 _WITHOUT_NAMESPACE = {"Namespace"}
 
 
 def render(folder: Path) -> list[Resource]:
     """Every resource of the folder's kustomization. Raises ValueError for what is not understood."""
+    resources = _rendered(folder)
+    for resource in resources:
+        resource["metadata"].pop(_FIRST, None)
+    return resources
+
+
+def _rendered(folder: Path) -> list[Resource]:
     told = yaml.safe_load((folder / "kustomization.yaml").read_text())
     if unknown := set(told) - _UNDERSTOOD:
         raise ValueError(f"{folder}: {sorted(unknown)} not understood")
     resources: list[Resource] = []
     for name in told["resources"]:
         path = folder / name
-        resources += render(path.resolve()) if path.is_dir() else _read(path)
+        resources += _rendered(path.resolve()) if path.is_dir() else _read(path)
     for patch in told.get("patches", ()):
         resources = list(_patched(resources, patch))
+    _rename(resources, told.get("nameSuffix", ""))
     for resource in resources:
         if resource["kind"] not in _WITHOUT_NAMESPACE:
             resource["metadata"]["namespace"] = told["namespace"]
     return resources
+
+
+def _rename(resources: list[Resource], suffix: str) -> None:
+    services = {each["metadata"]["name"] for each in resources if each["kind"] == "Service"}
+    for resource in resources if suffix else ():
+        if resource["kind"] not in ("Service", "StatefulSet"):
+            raise ValueError(f"what refers to a {resource['kind']} is not renamed with it")
+        resource["metadata"][_FIRST] = resource["metadata"]["name"]
+        resource["metadata"]["name"] += suffix
+        if resource["kind"] == "StatefulSet" and resource["spec"]["serviceName"] in services:
+            resource["spec"]["serviceName"] += suffix
 
 
 def _read(path: Path) -> list[Resource]:
@@ -53,7 +76,8 @@ def _patched(resources: list[Resource], patch: dict[str, Any]) -> Iterator[Resou
     target = patch["target"]["kind"], patch["target"]["name"]
     found = False
     for resource in resources:
-        if (resource["kind"], resource["metadata"]["name"]) != target:
+        metadata = resource["metadata"]
+        if target not in {(resource["kind"], name) for name in (metadata["name"], metadata.get(_FIRST))}:
             yield resource
             continue
         found = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 
 from services.setup.vault import HOLDERS
 from services.shared import __version__
+from services.trader.settings import TraderSettings
 from tests.conftest import ROOT
 from tests.kubernetes.kustomized import Resource, render
 
@@ -217,7 +219,9 @@ def test_nobody_reaches_anybody_but_whom_compose_lets_him_reach(resources: list[
     found = pods(resources)
     for network in ("bus", "data", "outside"):
         labelled = {
-            name for name, pod in found.items() if f"tradedesk/{network}" in pod["metadata"]["labels"]
+            {"trader-standby": "trader"}.get(name, name)
+            for name, pod in found.items()
+            if f"tradedesk/{network}" in pod["metadata"]["labels"]
         } - {"grafana"}
         on_it = {
             {"prepare": "setup", "migrate": "setup"}.get(name, name)
@@ -291,6 +295,69 @@ def test_a_cluster_has_three_nodes_apart_and_a_guard_for_each_trader() -> None:
         assert names.index("DESK_NUMBER") < names.index("DESK_TRADER")
     assert sets["recorder"]["spec"]["replicas"] > 1
     assert "timescaledb" not in sets
+
+
+def test_a_traders_standby_is_its_equal_on_another_machine() -> None:
+    resources = render(FOLDER / "cluster")
+    sets = of_kind(resources, "StatefulSet")
+    services = of_kind(resources, "Service")
+    first, second = (copy.deepcopy(sets[name]["spec"]) for name in ("trader", "trader-standby"))
+    for name, spec in (("trader", first), ("trader-standby", second)):
+        label = {"app.kubernetes.io/name": name}
+        assert spec["selector"].pop("matchLabels") == label
+        assert services[spec.pop("serviceName")]["spec"]["selector"] == label
+        assert spec["template"]["metadata"]["labels"].pop("app.kubernetes.io/name") == name
+    assert first == second
+    spec = first["template"]["spec"]
+    environment = {variable["name"]: variable for variable in spec["containers"][0]["env"]}
+    # A pod of a stateful set keeps its name: whoever is started again is the same instance.
+    assert environment["DESK_INSTANCE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert environment["DESK_STANDBY"]["value"] == "true"
+    told = {"DESK_TRADER": "trader-0", "DESK_INSTANCE": "trader-standby-0", "DESK_STANDBY": "true"}
+    settings = TraderSettings.model_validate(
+        {name.removeprefix("DESK_").lower(): value for name, value in told.items()}
+        | {"nats_password_file": "unused"}
+    )
+    assert (settings.instance, settings.standby) == ("trader-standby-0", True)
+    [apart] = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["matchLabelKeys"] == ["apps.kubernetes.io/pod-index"]
+    both = apart["labelSelector"]["matchLabels"].items()
+    assert both <= first["template"]["metadata"]["labels"].items()
+    budget = of_kind(resources, "PodDisruptionBudget")["trader"]["spec"]
+    assert (budget["maxUnavailable"], budget["selector"]["matchLabels"].items()) == (1, both)
+    # Base has one of each: nobody is to give up where nobody stands by.
+    alone = of_kind(render(FOLDER / "base"), "StatefulSet")["trader"]["spec"]["template"]["spec"]
+    names = {variable["name"] for variable in alone["containers"][0]["env"]}
+    assert not names & {"DESK_INSTANCE", "DESK_STANDBY"}
+
+
+def test_a_restore_is_composes_and_reads_what_is_put_in(tmp_path: Path) -> None:
+    [job] = render(FOLDER / "restore")
+    (tmp_path / "restore.yaml").write_text(yaml.safe_dump(job))
+    for version in KUBERNETES:
+        done = validated(tmp_path / "restore.yaml", version)
+        assert done.returncode == 0
+        assert (done.stdout + done.stderr).startswith("INFO "), done
+    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["restore"]
+    template = job["spec"]["template"]
+    [container] = containers(template)
+    assert container["command"] == [*composed["entrypoint"], "-"]
+    assert (container["stdin"], container["stdinOnce"]) == (True, True)
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert environment.items() <= composed["environment"].items()
+    assert template["spec"]["securityContext"]["runAsUser"] == composed["build"]["args"]["ID"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for network in composed["networks"]:
+        assert template["metadata"]["labels"][f"tradedesk/{network}"] == "yes"
+    [secret] = [volume["secret"] for volume in template["spec"]["volumes"] if "secret" in volume]
+    assert secret["secretName"] == "secrets-setup"
+    # What it may write is what the desk reads.
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in template["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims <= set(of_kind(render(FOLDER / "base"), "PersistentVolumeClaim"))
 
 
 def test_the_secrets_are_made_for_every_holder_as_kubernetes_takes_them(tmp_path: Path) -> None:
