@@ -46,17 +46,21 @@ def require_docker() -> None:
 class Composed:
     """One project of docker compose: `up`, `down`, and looks at what runs."""
 
-    def __init__(self, name: str, *, overlays: Sequence[str] = (), **environment: str) -> None:
+    def __init__(
+        self, name: str, *, overlays: Sequence[str] = (), https: bool = False, **environment: str
+    ) -> None:
         number = os.getpid() % 90 + 100
         self.name = f"desk-{name}-{os.getpid()}"
         self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
+        tls_port = free_port(taken=frozenset({self.port}))
+        self.url = f"https://localhost:{tls_port}" if https else f"http://localhost:{self.port}"
         self._files = [word for file in ("docker-compose.yml", *overlays) for word in ("-f", file)]
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("DESK_")},
             "DESK_PORT": str(self.port),
-            "DESK_TLS_PORT": str(free_port(taken=frozenset({self.port}))),
+            "DESK_TLS_PORT": str(tls_port),
             "DESK_FRONT": f"10.231.{number}",
+            **({"DESK_SCHEME": "https", "DESK_ADDRESS": self.url} if https else {}),
             **environment,
         }
 
@@ -172,10 +176,12 @@ class Composed:
 
 
 @contextmanager
-def composed(name: str, *, overlays: Sequence[str] = (), **environment: str) -> Iterator[Composed]:
+def composed(
+    name: str, *, overlays: Sequence[str] = (), https: bool = False, **environment: str
+) -> Iterator[Composed]:
     """A project with its images built, and nothing left of it at the end."""
     require_docker()
-    project = Composed(name, overlays=overlays, **environment)
+    project = Composed(name, overlays=overlays, https=https, **environment)
     project.build()
     try:
         yield project
