@@ -263,6 +263,29 @@ def test_every_trader_has_a_guard_of_its_own_and_in_a_cluster_a_standby(name: st
     assert environment(pods(resources)["api"])["DESK_TRADER"] in ids["trader"]
 
 
+def test_a_further_trader_is_made_as_the_docs_say(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    third = text.partition("# my-desk/third/kustomization.yaml\n")[2].partition("```")[0]
+    (tmp_path / "tradedesk").symlink_to(ROOT)
+    folder = tmp_path / "my-desk" / "third"
+    folder.mkdir(parents=True)
+    (folder / "kustomization.yaml").write_text(third)
+    desk = {"resources": ["../tradedesk/deploy/kubernetes/cluster", "third"]}
+    (folder.parent / "kustomization.yaml").write_text(yaml.safe_dump(desk))
+    sets = of_kind(render(folder.parent), "StatefulSet")
+    first, further = (sets[name]["spec"] for name in ("trader", "trader-third"))
+    assert json.dumps(further) == (
+        json.dumps(first)
+        .replace('"tradedesk/trader": "main"', '"tradedesk/trader": "third"')
+        .replace('"serviceName": "trader"', '"serviceName": "trader-third"')
+        .replace(
+            '{"metadata": {"name": "data"}',
+            '{"metadata": {"name": "data", "labels": {"tradedesk/trader": "third"}}',
+        )
+    )
+    assert sets["risk-third"]["spec"]["replicas"] == 1
+
+
 def test_what_several_machines_read_several_machines_may_mount() -> None:
     claims = of_kind(render(FOLDER / "cluster"), "PersistentVolumeClaim")
     for name in ("strategies", "rates"):
@@ -279,6 +302,15 @@ def test_a_backup_is_made_once_a_day_and_never_two_at_a_time(resources: list[Res
     mounts = {mount["mountPath"]: mount for mount in containers(pods(resources)["backup"])[0]["volumeMounts"]}
     assert not mounts["/backups"].get("readOnly")
     assert all(mounts[f"/data/{name}"]["readOnly"] for name in ("strategies", "rates", "secrets"))
+
+
+def test_archives_can_be_listed_with_what_their_pod_is_told(tmp_path: Path) -> None:
+    told = environment(pods(render(FOLDER / "archives"))["archives"])
+    command = [sys.executable, "-m", "services.backup", "list"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=told | {"DESK_BACKUP_DIR": str(tmp_path)}, capture_output=True, check=True
+    )
+    assert done.stdout == b"no backup yet\n"
 
 
 @pytest.mark.parametrize("name", ["base", "cluster"])
