@@ -1,14 +1,15 @@
 """What `kubectl kustomize` makes of a folder, for machines without it: the part of kustomize that is used here.
 
-`resources`, `namespace`, `nameSuffix` with the names of services that stateful sets give, and `patches` that are a
-target with JSON operations (RFC 6902) or a deletion. Anything else is refused, so nothing is rendered otherwise than by
-the real one; where that is there, a test compares.
+`resources`, `components`, `namespace`, `nameSuffix`, `labels` of selectors, and `patches` that are a target with
+JSON operations (RFC 6902) or a deletion. Anything else is refused, so nothing is rendered otherwise than by the real
+one; where that is there, a test compares.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +17,82 @@ import yaml
 
 Resource = dict[str, Any]
 
-_UNDERSTOOD = {"apiVersion", "kind", "namespace", "nameSuffix", "resources", "patches"}
-_FIRST = "name before"
-"""Where a renamed resource keeps the name by which patches find it as well."""
-
+_UNDERSTOOD = {
+    "apiVersion",
+    "kind",
+    "namespace",
+    "resources",
+    "components",
+    "patches",
+    "nameSuffix",
+    "labels",
+}
 _WITHOUT_NAMESPACE = {"Namespace"}
 
 
-def render(folder: Path) -> list[Resource]:
-    """Every resource of the folder's kustomization. Raises ValueError for what is not understood."""
-    resources = _rendered(folder)
-    for resource in resources:
-        resource["metadata"].pop(_FIRST, None)
-    return resources
+def render(folder: Path, before: Sequence[Resource] = ()) -> list[Resource]:
+    """Every resource of the folder's kustomization; `before` is what a component is applied to.
 
-
-def _rendered(folder: Path) -> list[Resource]:
+    Raises ValueError for what is not understood.
+    """
     told = yaml.safe_load((folder / "kustomization.yaml").read_text())
     if unknown := set(told) - _UNDERSTOOD:
         raise ValueError(f"{folder}: {sorted(unknown)} not understood")
-    resources: list[Resource] = []
-    for name in told["resources"]:
+    resources = [copy.deepcopy(each) for each in before]
+    for name in told.get("resources", ()):
         path = folder / name
-        resources += _rendered(path.resolve()) if path.is_dir() else _read(path)
+        resources += render(path.resolve()) if path.is_dir() else _read(path)
+    for name in told.get("components", ()):
+        resources = render((folder / name).resolve(), resources)
     for patch in told.get("patches", ()):
         resources = list(_patched(resources, patch))
-    _rename(resources, told.get("nameSuffix", ""))
     for resource in resources:
-        if resource["kind"] not in _WITHOUT_NAMESPACE:
+        if "namespace" in told and resource["kind"] not in _WITHOUT_NAMESPACE:
             resource["metadata"]["namespace"] = told["namespace"]
+    _suffix(resources, told.get("nameSuffix", ""))
+    for label in told.get("labels", ()):
+        if label.keys() != {"pairs", "includeSelectors"} or not label["includeSelectors"]:
+            raise ValueError(f"{folder}: expected labels of selectors, was {label}")
+        for resource in resources:
+            _label(resource, label["pairs"])
     return resources
 
 
-def _rename(resources: list[Resource], suffix: str) -> None:
+def _suffix(resources: list[Resource], suffix: str) -> None:
+    """Lengthen every name, and what a stateful set calls its service by."""
     services = {each["metadata"]["name"] for each in resources if each["kind"] == "Service"}
-    for resource in resources if suffix else ():
-        if resource["kind"] not in ("Service", "StatefulSet"):
-            raise ValueError(f"what refers to a {resource['kind']} is not renamed with it")
-        resource["metadata"][_FIRST] = resource["metadata"]["name"]
+    for resource in resources:
         resource["metadata"]["name"] += suffix
         if resource["kind"] == "StatefulSet" and resource["spec"]["serviceName"] in services:
             resource["spec"]["serviceName"] += suffix
+
+
+def _label(resource: Resource, pairs: dict[str, str]) -> None:
+    resource["metadata"].setdefault("labels", {}).update(pairs)
+    spec = resource["spec"]
+    if resource["kind"] == "Service":
+        spec["selector"].update(pairs)
+    elif resource["kind"] == "PodDisruptionBudget":
+        spec["selector"]["matchLabels"].update(pairs)
+    elif resource["kind"] == "StatefulSet":
+        pod = spec["template"]
+        pod["metadata"]["labels"].update(pairs)
+        for claim in spec.get("volumeClaimTemplates", ()):
+            claim["metadata"].setdefault("labels", {}).update(pairs)
+        _select(spec, pairs)
+    else:
+        raise ValueError(f"labels of a {resource['kind']} not understood")
+
+
+def _select(value: Any, pairs: dict[str, str]) -> None:
+    """Give every selector of pods the pairs: the set's own and those of affinity."""
+    if isinstance(value, dict):
+        value.get("matchLabels", {}).update(pairs)
+        for each in value.values():
+            _select(each, pairs)
+    elif isinstance(value, list):
+        for each in value:
+            _select(each, pairs)
 
 
 def _read(path: Path) -> list[Resource]:
@@ -76,8 +112,8 @@ def _patched(resources: list[Resource], patch: dict[str, Any]) -> Iterator[Resou
     target = patch["target"]["kind"], patch["target"]["name"]
     found = False
     for resource in resources:
-        metadata = resource["metadata"]
-        if target not in {(resource["kind"], name) for name in (metadata["name"], metadata.get(_FIRST))}:
+        name = resource["metadata"]["name"]
+        if resource["kind"] != target[0] or not re.fullmatch(target[1], name):
             yield resource
             continue
         found = True
@@ -109,5 +145,8 @@ def _operate(resource: Resource, operation: dict[str, Any]) -> None:
             at[key] = value
         case "remove":
             del at[key]
+        case "test":
+            if at[key] != value:
+                raise ValueError(f"{operation['path']}: expected {value}, was {at[key]}")
         case other:
             raise ValueError(f"operation {other} not understood")

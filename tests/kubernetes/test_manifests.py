@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
@@ -10,89 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 from services.setup.vault import HOLDERS
 from services.shared import __version__
-from services.trader.settings import TraderSettings
 from tests.conftest import ROOT
 from tests.kubernetes.kustomized import Resource, render
+from tests.kubernetes.layers import CUSTOM, FOLDER, containers, of_kind, part, pods
 
-FOLDER = ROOT / "deploy" / "kubernetes"
-LAYERS = ("base", "cluster")
 KUBERNETES = ("1.31", "1.34")
 """The oldest and a late version whose schemas the resources must fit."""
-CUSTOM = "postgresql.cnpg.io/v1"
-
-# The fields of CloudNativePG's Cluster that are used, as its API reference (1.27) has them.
-_STRICT = {"type": "object", "additionalProperties": False}
-CLUSTER = {
-    **_STRICT,
-    "required": ["instances", "storage", "superuserSecret"],
-    "properties": {
-        "instances": {"type": "integer", "minimum": 1},
-        "imageName": {"type": "string"},
-        "enableSuperuserAccess": {"const": True},
-        "superuserSecret": {**_STRICT, "properties": {"name": {"type": "string"}}, "required": ["name"]},
-        "postgresql": {
-            **_STRICT,
-            "properties": {
-                "shared_preload_libraries": {"type": "array", "items": {"type": "string"}},
-                "parameters": {"type": "object", "additionalProperties": {"type": "string"}},
-                "synchronous": {
-                    **_STRICT,
-                    "required": ["method", "number"],
-                    "properties": {"method": {"enum": ["any", "first"]}, "number": {"type": "integer"}},
-                },
-            },
-        },
-        "affinity": {
-            **_STRICT,
-            "properties": {
-                "podAntiAffinityType": {"enum": ["preferred", "required"]},
-                "topologyKey": {"type": "string"},
-            },
-        },
-        "storage": {**_STRICT, "properties": {"size": {"type": "string"}}, "required": ["size"]},
-        "resources": {
-            **_STRICT,
-            "properties": {
-                name: {"type": "object", "additionalProperties": {"type": "string"}}
-                for name in ("requests", "limits")
-            },
-        },
-    },
-}
-
-
-@pytest.fixture(params=LAYERS)
-def layer(request: pytest.FixtureRequest) -> str:
-    """A kustomization's name."""
-    return str(request.param)
-
-
-@pytest.fixture
-def resources(layer: str) -> list[Resource]:
-    """The layer's resources."""
-    return render(FOLDER / layer)
-
-
-def of_kind(resources: list[Resource], *kinds: str) -> dict[str, Resource]:
-    """Those of these kinds, by name."""
-    return {each["metadata"]["name"]: each for each in resources if each["kind"] in kinds}
-
-
-def pods(resources: list[Resource]) -> dict[str, dict[str, Any]]:
-    """Every pod template, by its workload's name."""
-    workloads = of_kind(resources, "Deployment", "StatefulSet", "Job")
-    return {name: each["spec"]["template"] for name, each in workloads.items()}
-
-
-def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """A pod's containers, those that run before the others included."""
-    return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
 
 
 def validated(path: Path, version: str) -> subprocess.CompletedProcess[str]:
@@ -133,26 +60,11 @@ def test_a_misspelt_field_and_an_unknown_kind_would_be_found(tmp_path: Path) -> 
         assert not (done.stdout + done.stderr).startswith("INFO "), name
 
 
-def test_the_custom_resource_has_only_fields_its_operator_knows() -> None:
-    resources = render(FOLDER / "cluster")
-    assert not [each for each in render(FOLDER / "base") if each["apiVersion"] == CUSTOM]
-    custom = [each for each in resources if each["apiVersion"] == CUSTOM]
-    assert [each["kind"] for each in custom] == ["Cluster"]
-    jsonschema.validate(custom[0]["spec"], CLUSTER)
-    name, namespace = (custom[0]["metadata"][key] for key in ("name", "namespace"))
-    service = of_kind(resources, "Service")["timescaledb"]["spec"]
-    assert service == {"type": "ExternalName", "externalName": f"{name}-rw.{namespace}.svc.cluster.local"}
-    policy = of_kind(resources, "NetworkPolicy")["data"]["spec"]["egress"][0]["to"][0]
-    assert policy == {"podSelector": {"matchLabels": {"cnpg.io/cluster": name}}}
-
-
-def test_kustomize_itself_where_it_is_makes_the_same(layer: str, resources: list[Resource]) -> None:
+def test_kustomize_itself_where_it_is_makes_the_same(layer: Path, resources: list[Resource]) -> None:
     commands = (("kubectl", "kustomize"), ("kustomize", "build"))
     for program, verb in commands:
         if shutil.which(program):
-            done = subprocess.run(
-                (program, verb, str(FOLDER / layer)), capture_output=True, text=True, check=True
-            )
+            done = subprocess.run((program, verb, str(layer)), capture_output=True, text=True, check=True)
 
             def order(each: Resource) -> tuple[str, str]:
                 return each["kind"], each["metadata"]["name"]
@@ -161,14 +73,25 @@ def test_kustomize_itself_where_it_is_makes_the_same(layer: str, resources: list
             assert theirs == sorted(resources, key=order)
 
 
+ONCE = {"setup", "backup", "archives", "restore"}
+"""What ends by itself, and is asked by nobody whether it is alive."""
+
+
 def test_every_container_is_locked_up_and_limited(resources: list[Resource]) -> None:
     namespace = of_kind(resources, "Namespace")["tradedesk"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for name, pod in pods(resources).items():
         spec = pod["spec"]
+        assert pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "tradedesk", name
         assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert all(
+            set(volume) & {"secret", "configMap", "emptyDir", "persistentVolumeClaim"}
+            for volume in spec["volumes"]
+        )
         for each in containers(pod):
             locked = each["securityContext"]
             assert locked["allowPrivilegeEscalation"] is False, each["name"]
@@ -177,10 +100,44 @@ def test_every_container_is_locked_up_and_limited(resources: list[Resource]) -> 
             added = locked["capabilities"].get("add", [])
             assert added == (["NET_BIND_SERVICE"] if each["name"] == "proxy" else []), each["name"]
             assert (spec["securityContext"] | locked)["runAsUser"] > 0, each["name"]
-            assert {"cpu", "memory"} <= set(each["resources"]["limits"]), each["name"]
-            assert {"cpu", "memory"} <= set(each["resources"]["requests"]), each["name"]
-            if name != "setup":
+            assert {"cpu", "memory"} == set(each["resources"]["limits"]), each["name"]
+            assert {"cpu", "memory"} == set(each["resources"]["requests"]), each["name"]
+            if part(pod) not in ONCE:
                 assert {"livenessProbe", "readinessProbe"} <= set(each), each["name"]
+
+
+def test_what_is_mounted_and_referred_to_is_there(resources: list[Resource]) -> None:
+    claims = set(of_kind(resources, "PersistentVolumeClaim"))
+    maps = set(of_kind(resources, "ConfigMap")) | {
+        f"grafana-{what}" for what in ("settings", "datasources", "folders", "alerting", "dashboards")
+    }
+    services = of_kind(resources, "Service")
+    for name, each in of_kind(resources, "StatefulSet").items():
+        assert (
+            services[each["spec"]["serviceName"]]["spec"]["selector"].items()
+            <= (each["spec"]["template"]["metadata"]["labels"].items())
+            or each["spec"]["serviceName"] == "nats"
+        ), name
+        assert each["spec"]["selector"]["matchLabels"].items() <= (
+            each["spec"]["template"]["metadata"]["labels"].items()
+        ), name
+    templates = of_kind(resources, "StatefulSet")
+    for name, pod in pods(resources).items():
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        own = {
+            claim["metadata"]["name"]
+            for claim in templates.get(name, {"spec": {}})["spec"].get("volumeClaimTemplates", ())
+        }
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in claims, name
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in maps, name
+        mounted = {mount["name"] for each in containers(pod) for mount in each["volumeMounts"]}
+        assert mounted == set(volumes) | own, name
+        for each in containers(pod):
+            for source in each.get("envFrom", ()):
+                assert source["configMapRef"]["name"] in maps, name
 
 
 def test_each_container_mounts_its_own_secret_only_and_no_environment_has_one(
@@ -196,7 +153,7 @@ def test_each_container_mounts_its_own_secret_only_and_no_environment_has_one(
         }
         for each in containers(pod):
             mounted = {secrets[mount["name"]] for mount in each["volumeMounts"] if mount["name"] in secrets}
-            own = {"prepare": "setup"}.get(each["name"], each["name"])
+            own = {"prepare": "setup", "restore": "setup"}.get(each["name"], each["name"])
             assert mounted == ({f"secrets-{own}"} if own in holders else set()), each["name"]
             assert not any("secretRef" in source for source in each.get("envFrom", ())), each["name"]
             assert not any(
@@ -205,41 +162,12 @@ def test_each_container_mounts_its_own_secret_only_and_no_environment_has_one(
 
 
 def test_the_users_are_those_of_compose(resources: list[Resource]) -> None:
-    wanted = {holder.name: holder.gid for holder in HOLDERS} | {"prepare": 10000, "proxy": 10007}
+    wanted = {holder.name: holder.gid for holder in HOLDERS}
+    wanted |= {"prepare": 10000, "proxy": 10007, "archives": wanted["backup"], "restore": wanted["api"]}
     for pod in pods(resources).values():
         for each in containers(pod):
             as_whom = pod["spec"]["securityContext"] | each["securityContext"]
             assert as_whom["runAsUser"] == as_whom["runAsGroup"] == wanted[each["name"]], each["name"]
-
-
-def test_nobody_reaches_anybody_but_whom_compose_lets_him_reach(resources: list[Resource]) -> None:
-    policies = of_kind(resources, "NetworkPolicy")
-    assert policies["nobody"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    found = pods(resources)
-    for network in ("bus", "data", "outside"):
-        labelled = {
-            {"trader-standby": "trader"}.get(name, name)
-            for name, pod in found.items()
-            if f"tradedesk/{network}" in pod["metadata"]["labels"]
-        } - {"grafana"}
-        on_it = {
-            {"prepare": "setup", "migrate": "setup"}.get(name, name)
-            for name, service in composed.items()
-            if network in service.get("networks", ())
-        }
-        assert labelled == on_it & (set(found) - {"nats", "timescaledb", "grafana"}), network
-    grafana = policies["grafana"]["spec"]["ingress"]
-    assert grafana == [
-        {
-            "from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "api"}}}],
-            "ports": [{"port": 3000}],
-        }
-    ]
-    assert {each["spec"].get("type", "ClusterIP") for each in of_kind(resources, "Service").values()} <= {
-        "ClusterIP",
-        "ExternalName",
-    }
 
 
 def test_limits_images_and_the_databases_settings_are_those_of_compose(resources: list[Resource]) -> None:
@@ -269,10 +197,12 @@ def test_limits_images_and_the_databases_settings_are_those_of_compose(resources
                     assert any(path == target or path.startswith(f"{target}/") for path in mounted), target
             elif each["image"].startswith("tradedesk-"):
                 words = [*service.get("entrypoint", ()), *service.get("command", ())]
+                # The service makes one a day, a job one at a time; and who restores comes with the archive.
+                words = {"backup": [*words, "now"], "restore": ["sleep", "infinity"]}.get(each["name"], words)
                 assert each.get("command", []) == words, each["name"]
 
 
-def test_a_cluster_has_three_nodes_apart_and_a_guard_for_each_trader() -> None:
+def test_a_cluster_has_three_nodes_apart_and_several_recorders() -> None:
     resources = render(FOLDER / "cluster")
     sets = of_kind(resources, "StatefulSet")
     services = of_kind(resources, "Service")
@@ -286,78 +216,111 @@ def test_a_cluster_has_three_nodes_apart_and_a_guard_for_each_trader() -> None:
     apart = sets["nats"]["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
     assert "requiredDuringSchedulingIgnoredDuringExecution" in apart
     assert of_kind(resources, "PodDisruptionBudget")["nats"]["spec"]["maxUnavailable"] == 1
-    assert sets["trader"]["spec"]["replicas"] == sets["risk"]["spec"]["replicas"] > 1
-    for name in ("trader", "risk"):
-        environment = sets[name]["spec"]["template"]["spec"]["containers"][0]["env"]
-        names = [variable["name"] for variable in environment]
-        assert environment[names.index("DESK_TRADER")]["value"] == "trader-$(DESK_NUMBER)"
-        # What a value refers to must stand before it.
-        assert names.index("DESK_NUMBER") < names.index("DESK_TRADER")
     assert sets["recorder"]["spec"]["replicas"] > 1
     assert "timescaledb" not in sets
 
 
-def test_a_traders_standby_is_its_equal_on_another_machine() -> None:
-    resources = render(FOLDER / "cluster")
+def environment(pod: dict[str, Any]) -> dict[str, Any]:
+    """The first container's, each as it is written."""
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in containers(pod)[0]["env"]}
+
+
+@pytest.mark.parametrize("name", ["base", "cluster"])
+def test_every_trader_has_a_guard_of_its_own_and_in_a_cluster_a_standby(name: str) -> None:
+    resources = render(FOLDER / name)
     sets = of_kind(resources, "StatefulSet")
-    services = of_kind(resources, "Service")
-    first, second = (copy.deepcopy(sets[name]["spec"]) for name in ("trader", "trader-standby"))
-    for name, spec in (("trader", first), ("trader-standby", second)):
-        label = {"app.kubernetes.io/name": name}
-        assert spec["selector"].pop("matchLabels") == label
-        assert services[spec.pop("serviceName")]["spec"]["selector"] == label
-        assert spec["template"]["metadata"]["labels"].pop("app.kubernetes.io/name") == name
-    assert first == second
-    spec = first["template"]["spec"]
-    environment = {variable["name"]: variable for variable in spec["containers"][0]["env"]}
-    # A pod of a stateful set keeps its name: whoever is started again is the same instance.
-    assert environment["DESK_INSTANCE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
-    assert environment["DESK_STANDBY"]["value"] == "true"
-    told = {"DESK_TRADER": "trader-0", "DESK_INSTANCE": "trader-standby-0", "DESK_STANDBY": "true"}
-    settings = TraderSettings.model_validate(
-        {name.removeprefix("DESK_").lower(): value for name, value in told.items()}
-        | {"nats_password_file": "unused"}
+    budgets = of_kind(resources, "PodDisruptionBudget")
+    ids: dict[str, list[str]] = {"trader": [], "risk": []}
+    for each in sets.values():
+        pod = each["spec"]["template"]
+        if part(pod) not in ids:
+            continue
+        labels = pod["metadata"]["labels"]
+        ids[part(pod)].append(labels["tradedesk/trader"])
+        which = {"app.kubernetes.io/name": part(pod), "tradedesk/trader": labels["tradedesk/trader"]}
+        assert each["spec"]["selector"]["matchLabels"] == which
+        told = environment(pod)
+        assert told["DESK_TRADER"] == {"fieldRef": {"fieldPath": "metadata.labels['tradedesk/trader']"}}
+        if part(pod) == "risk":
+            # Its memory is one: a second guard of a trader would be one too many.
+            assert each["spec"]["replicas"] == 1
+            continue
+        spec = pod["spec"]
+        assert told["DESK_INSTANCE"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+        stands_by = name == "cluster"
+        assert (each["spec"]["replicas"], told["DESK_STANDBY"]) == (
+            (2, "true") if stands_by else (1, "false")
+        )
+        (apart,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert apart == {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": which}}
+        assert ("podAffinity" in spec["affinity"]) is not stands_by
+        budget = budgets[each["metadata"]["name"]]["spec"]
+        assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": which}}
+        assert [claim["metadata"]["name"] for claim in each["spec"]["volumeClaimTemplates"]] == ["data"]
+        assert spec["terminationGracePeriodSeconds"] >= 10
+    assert sorted(ids["trader"]) == sorted(ids["risk"]) == sorted(set(ids["risk"]))
+    assert len(ids["trader"]) == {"base": 1, "cluster": 2}[name]
+    assert environment(pods(resources)["api"])["DESK_TRADER"] in ids["trader"]
+
+
+def test_a_further_trader_is_made_as_the_docs_say(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    third = text.partition("# my-desk/third/kustomization.yaml\n")[2].partition("```")[0]
+    (tmp_path / "tradedesk").symlink_to(ROOT)
+    folder = tmp_path / "my-desk" / "third"
+    folder.mkdir(parents=True)
+    (folder / "kustomization.yaml").write_text(third)
+    desk = {"resources": ["../tradedesk/deploy/kubernetes/cluster", "third"]}
+    (folder.parent / "kustomization.yaml").write_text(yaml.safe_dump(desk))
+    sets = of_kind(render(folder.parent), "StatefulSet")
+    first, further = (sets[name]["spec"] for name in ("trader", "trader-third"))
+    assert json.dumps(further) == (
+        json.dumps(first)
+        .replace('"tradedesk/trader": "main"', '"tradedesk/trader": "third"')
+        .replace('"serviceName": "trader"', '"serviceName": "trader-third"')
+        .replace(
+            '{"metadata": {"name": "data"}',
+            '{"metadata": {"name": "data", "labels": {"tradedesk/trader": "third"}}',
+        )
     )
-    assert (settings.instance, settings.standby) == ("trader-standby-0", True)
-    [apart] = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert apart["matchLabelKeys"] == ["apps.kubernetes.io/pod-index"]
-    both = apart["labelSelector"]["matchLabels"].items()
-    assert both <= first["template"]["metadata"]["labels"].items()
-    budget = of_kind(resources, "PodDisruptionBudget")["trader"]["spec"]
-    assert (budget["maxUnavailable"], budget["selector"]["matchLabels"].items()) == (1, both)
-    # Base has one of each: nobody is to give up where nobody stands by.
-    alone = of_kind(render(FOLDER / "base"), "StatefulSet")["trader"]["spec"]["template"]["spec"]
-    names = {variable["name"] for variable in alone["containers"][0]["env"]}
-    assert not names & {"DESK_INSTANCE", "DESK_STANDBY"}
+    assert sets["risk-third"]["spec"]["replicas"] == 1
 
 
-def test_a_restore_is_composes_and_reads_what_is_put_in(tmp_path: Path) -> None:
-    [job] = render(FOLDER / "restore")
-    (tmp_path / "restore.yaml").write_text(yaml.safe_dump(job))
-    for version in KUBERNETES:
-        done = validated(tmp_path / "restore.yaml", version)
-        assert done.returncode == 0
-        assert (done.stdout + done.stderr).startswith("INFO "), done
-    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["restore"]
-    template = job["spec"]["template"]
-    [container] = containers(template)
-    assert container["command"] == [*composed["entrypoint"], "-"]
-    assert (container["stdin"], container["stdinOnce"]) == (True, True)
-    environment = {variable["name"]: variable["value"] for variable in container["env"]}
-    assert environment.items() <= composed["environment"].items()
-    assert template["spec"]["securityContext"]["runAsUser"] == composed["build"]["args"]["ID"]
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    for network in composed["networks"]:
-        assert template["metadata"]["labels"][f"tradedesk/{network}"] == "yes"
-    [secret] = [volume["secret"] for volume in template["spec"]["volumes"] if "secret" in volume]
-    assert secret["secretName"] == "secrets-setup"
-    # What it may write is what the desk reads.
-    claims = {
-        volume["persistentVolumeClaim"]["claimName"]
-        for volume in template["spec"]["volumes"]
-        if "persistentVolumeClaim" in volume
-    }
-    assert claims <= set(of_kind(render(FOLDER / "base"), "PersistentVolumeClaim"))
+def test_what_several_machines_read_several_machines_may_mount() -> None:
+    claims = of_kind(render(FOLDER / "cluster"), "PersistentVolumeClaim")
+    for name in ("strategies", "rates"):
+        assert claims[name]["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_a_backup_is_made_once_a_day_and_never_two_at_a_time(resources: list[Resource]) -> None:
+    backup = of_kind(resources, "CronJob")["backup"]["spec"]
+    assert (backup["schedule"], backup["timeZone"]) == ("0 3 * * *", "Etc/UTC")
+    assert backup["concurrencyPolicy"] == "Forbid"
+    # Without a deadline a controller that was away for a hundred starts begins none any more.
+    assert 0 < backup["startingDeadlineSeconds"] < 86_400
+    assert backup["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 86_400
+    mounts = {mount["mountPath"]: mount for mount in containers(pods(resources)["backup"])[0]["volumeMounts"]}
+    assert not mounts["/backups"].get("readOnly")
+    assert all(mounts[f"/data/{name}"]["readOnly"] for name in ("strategies", "rates", "secrets"))
+
+
+def test_archives_can_be_listed_with_what_their_pod_is_told(tmp_path: Path) -> None:
+    told = environment(pods(render(FOLDER / "archives"))["archives"])
+    command = [sys.executable, "-m", "services.backup", "list"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=told | {"DESK_BACKUP_DIR": str(tmp_path)}, capture_output=True, check=True
+    )
+    assert done.stdout == b"no backup yet\n"
+
+
+@pytest.mark.parametrize("name", ["base", "cluster"])
+def test_nothing_of_a_desk_that_is_restored_runs_but_what_holds_it(name: str) -> None:
+    awake = render(FOLDER / name)
+    asleep = render(FOLDER / "restore", awake)
+    for each in of_kind(asleep, "StatefulSet", "Deployment").values():
+        runs = part(each["spec"]["template"]) in {"nats", "timescaledb", "grafana"}
+        assert (each["spec"]["replicas"] > 0) is runs, each["metadata"]["name"]
+    assert of_kind(asleep, "CronJob")["backup"]["spec"]["suspend"] is True
 
 
 def test_the_secrets_are_made_for_every_holder_as_kubernetes_takes_them(tmp_path: Path) -> None:
