@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,16 @@ class DeskProcess:
         answer.raise_for_status()
         return answer.json()
 
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON answer of the API to something asked of it; raises httpx.HTTPError."""
+        notice = json.loads((self.folder / "desk.json").read_text())
+        token = (self.folder / "secrets" / "token").read_text().strip()
+        answer = httpx.post(
+            notice["api_url"] + path, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+        answer.raise_for_status()
+        return answer.json()
+
     @property
     def _healthy(self) -> bool:
         try:
@@ -125,6 +136,27 @@ class DeskProcess:
             os.kill(number, how)
             return True
         return False
+
+    @contextlib.contextmanager
+    def kept_dead(self, service: str) -> Iterator[None]:
+        """Kill a service, and whatever the launcher starts in its place, until the end of the block."""
+        over = threading.Event()
+        killed = threading.Event()
+
+        def keep() -> None:
+            while not over.is_set():
+                if self.kill(service):
+                    killed.set()
+                over.wait(0.005)
+
+        thread = threading.Thread(target=keep)
+        thread.start()
+        try:
+            assert killed.wait(30)
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def until(self, holds: Callable[[], bool], patience: float, what: str) -> None:
         """Poll until something holds; fails with the desk's log when it does not in time."""

@@ -1,8 +1,8 @@
 """Commands on their way: asked of the desk, then waited for until their outcome or the caller's patience.
 
 The API never decides: trader and guard accept, refuse and report, and their words are handed on. A
-command that only lowers risk and finds nobody is stored all the same, to be carried out by whoever
-comes back.
+command that only lowers risk and finds nobody who stores it is stored from here, under the id it was asked
+under, so that it is one command should the guard store it too.
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ from pydantic import ValidationError
 from services.api.line import LAST_STATES, Line, Told
 from services.api.problems import CommandFailed, CommandRefused, NobodyAnswered
 from services.shared import subjects
-from services.shared.commands import Command, CommandReply, Deploy, Deployment, LimitsReply, LimitsRequest
+from services.shared.commands import (
+    NOT_STORED,
+    Command,
+    CommandReply,
+    Deploy,
+    Deployment,
+    LimitsReply,
+    LimitsRequest,
+)
 from services.shared.errors import BusError, NoAnswer, NotStored
 from services.shared.repeats import REPEAT
+from services.shared.verbs import LOWERS_RISK
 
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN = 5.0
 DEPLOY_EXPIRES_AFTER = timedelta(seconds=60)
-_LOWERS_RISK = frozenset({"pause", "stop", "halt"})
+_NOBODY = "nobody answers: stored, and carried out when the trader is back"
+_WITHOUT_GUARD = "the guard, which stores commands, does not answer: stored without it, for the trader"
 
 State = Literal["stored", "accepted", "blocked", "flat", "done"]
 
@@ -85,28 +95,30 @@ class Verbs:
         try:
             answer = await bus.request(subjects.control(trader, verb), data, timeout=ANSWER_WITHIN)
         except NoAnswer:
-            if verb not in _LOWERS_RISK:
+            if verb not in LOWERS_RISK:
                 raise NobodyAnswered(f"trader {trader} does not answer; nothing was done") from None
-            return await self._store(trader, verb, data, command_id)
+            return await self._store(trader, verb, data, command_id, _NOBODY)
         try:
             reply = CommandReply.model_validate_json(answer)
         except ValidationError:
             raise NobodyAnswered(f"trader {trader} gave an answer that cannot be read") from None
+        if reply.status == "rejected" and reply.reason.startswith(NOT_STORED):
+            if verb not in LOWERS_RISK:
+                raise NobodyAnswered(reply.reason)
+            return await self._store(trader, verb, data, command_id, _WITHOUT_GUARD)
         if reply.status == "rejected":
             raise CommandRefused(reply.reason or "refused without a reason", command_id=command_id)
         return Progress(command_id, verb, "accepted", reply.reason)
 
-    async def _store(self, trader: str, verb: str, data: bytes, command_id: str) -> Progress:
-        """Nobody answers: what lowers risk is stored, and done when the trader or the guard is back."""
+    async def _store(self, trader: str, verb: str, data: bytes, command_id: str, why: str) -> Progress:
+        """Nobody else has stored it: what lowers risk is stored from here. Raises NobodyAnswered."""
         try:
             # Without a Nats-Msg-Id: the trader tells a repeat, NATS would go by the id alone.
             await self._line.bus.store(subjects.command(trader, verb), data)
         except NotStored as error:
             raise NobodyAnswered(f"nobody answers and the command could not be stored: {error}") from None
-        log.warning("command_stored_unanswered", verb=verb, trader=trader, command_id=command_id)
-        return Progress(
-            command_id, verb, "stored", "nobody answers: stored, and carried out when the trader is back"
-        )
+        log.warning("command_stored_by_the_api", verb=verb, trader=trader, command_id=command_id, why=why)
+        return Progress(command_id, verb, "stored", why)
 
     async def deploy(
         self, trader: str, command: Deploy, *, wait: float

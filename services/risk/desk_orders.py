@@ -1,4 +1,4 @@
-"""What people ask of the guard: limits, reset, and stop or halt when the trader does not answer.
+"""What people ask of the guard itself: limits, and of the commands halt and reset.
 
 Commands are carried out from COMMANDS, in its order, once, by sequence; a plain copy may only block
 (PROTOCOL 5). Whether a limit may change or a halt be cleared is the guard's word.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import Coroutine
 from uuid import uuid4
 
 import structlog
@@ -18,12 +16,10 @@ from nats.micro.request import Request
 
 from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
-from services.risk.silence import Heartbeats
 from services.shared import subjects
 from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.commands import (
     AnyCommand,
-    CommandReply,
     Halt,
     LimitsReply,
     LimitsRequest,
@@ -33,17 +29,11 @@ from services.shared.commands import (
     parse_command,
     parse_limits_request,
 )
-from services.shared.errors import BusError, InvalidInput, NotStored, Refused
+from services.shared.errors import BusError, InvalidInput, Refused
 from services.shared.repeats import identity
 
 log = structlog.get_logger(__name__)
 
-_TRADER_HAS = 1.25
-"""Seconds the trader has to show that it is there: a heartbeat comes each second."""
-_HANDLED_LATE = 1.0
-"""Seconds by which a request may be handled after the plain copy of what the trader stored for it."""
-_WHEN_BACK = "stored: the trader does not answer, and carries it out when it is back"
-_COPIES_KEPT = 256
 _LOOK_AGAIN = 2.0
 _RESET_PATIENCE = 10.0
 
@@ -51,18 +41,13 @@ _RESET_PATIENCE = 10.0
 class DeskOrders:
     """Limits and commands of one trader, as far as they are the guard's."""
 
-    def __init__(
-        self, bus: Bus, trader: str, keeper: Keeper, hearing: Hearing, heartbeats: Heartbeats
-    ) -> None:
+    def __init__(self, bus: Bus, trader: str, keeper: Keeper, hearing: Hearing) -> None:
         self._bus = bus
         self._trader = trader
         self._keeper = keeper
         self._hearing = hearing
-        self._heartbeats = heartbeats
         self._woken = asyncio.Event()
         self._reading = asyncio.Lock()
-        self._copies: deque[tuple[float, AnyCommand]] = deque(maxlen=_COPIES_KEPT)
-        self._standing_in: set[asyncio.Task[None]] = set()
 
     # --- limits -----------------------------------------------------------------------------------
 
@@ -116,87 +101,17 @@ class DeskOrders:
             await self.publish_limits()
         return ""
 
-    # --- stop and halt in the trader's place --------------------------------------------------------
-
-    async def stand_in(self, request: Request) -> None:
-        """`control.<t>.stop` and `.halt`: the trader stores and answers it; when it does not, it is done here."""
-        self._begin(self._stand_in(request))
-
-    async def take_reset(self, request: Request) -> None:
-        """`control.<t>.reset`: stored here, since no trader may; the trader answers what becomes of it."""
-        self._begin(self._take_reset(request))
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        """In a task of its own: an endpoint is handed its next request only when its handler returns."""
-        task = asyncio.create_task(work)
-        self._standing_in.add(task)
-        task.add_done_callback(self._standing_in.discard)
-
-    async def _take_reset(self, request: Request) -> None:
-        asked, data = asyncio.get_running_loop().time(), bytes(request.data)
-        try:
-            command, _ = parse_command("reset", data)
-            command_id = await self._store(command)
-            await asyncio.sleep(_TRADER_HAS)
-            if self._heartbeats.heard_since("trader", asked):
-                return
-            reply = CommandReply(status="accepted", command_id=command_id, reason=_WHEN_BACK)
-        except (InvalidInput, NotStored) as error:
-            reply = CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
-        if request._msg.reply:
-            await request.respond(reply.model_dump_json().encode())
-
-    async def _stand_in(self, request: Request) -> None:
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
-        verb = request.subject.rpartition(".")[2]
-        await asyncio.sleep(_TRADER_HAS)
-        alive = self._heartbeats.heard_since("trader", asked)
-        data = bytes(request.data)
-        try:
-            command, _ = parse_command(verb, data)
-            command_id = self._copied_as(command, asked - _HANDLED_LATE)
-            # One that lives and has not stored it was not there yet to hear it.
-            if command_id is None:
-                command_id = await self._store(command)
-                log.warning("command_stored_for_silent_trader", verb=verb, command_id=command_id)
-            elif alive:
-                return
-            reply = CommandReply(status="accepted", command_id=command_id, reason=_WHEN_BACK)
-        except (InvalidInput, NotStored) as error:
-            reply = CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
-        if request._msg.reply:
-            await request.respond(reply.model_dump_json().encode())
-
-    async def _store(self, command: AnyCommand) -> str:
-        """Store a command; returns its id. Raises NotStored."""
-        stored = command.model_copy(update={"command_id": command.command_id or str(uuid4())})
-        # Without a Nats-Msg-Id: should the trader store it too, it knows the repeat.
-        await self._bus.store(subjects.command(self._trader, command.verb), stored.model_dump_json().encode())
-        return str(stored.command_id)
-
-    def _copied_as(self, command: AnyCommand, since: float) -> str | None:
-        """The id under which what is asked has been stored since then, by its plain copy; or None."""
-        for moment, copied in reversed(self._copies):
-            if moment < since:
-                break
-            same = command.command_id in (None, copied.command_id)
-            if same and _content(copied) == _content(command):
-                return copied.command_id
-        return None
-
     # --- commands -----------------------------------------------------------------------------------
 
     async def hear_command(self, message: Msg) -> None:
         """A plain copy: a halt blocks at once, live; everything else waits for its stored twin."""
         self._woken.set()
         verb = message.subject.rpartition(".")[2]
-        if verb not in ("stop", "halt"):
+        if verb != "halt":
             return
         command, _ = parse_command(verb, bytes(message.data))
         if command.command_id is None:
             return
-        self._copies.append((asyncio.get_running_loop().time(), command))
         if isinstance(command, Halt) and not self._repeats_one(command):
             self._latch(command.command_id, None, command)
 
@@ -293,8 +208,3 @@ class DeskOrders:
                 self._keeper.say(answer, of_run=False)
                 await self._keeper.saved()
             return
-
-
-def _content(command: AnyCommand) -> str:
-    """What is asked, whoever asks it and under which id."""
-    return identity(command.verb, command.model_copy(update={"command_id": "any"}))

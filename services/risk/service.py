@@ -1,7 +1,7 @@
 """The guard as a process: hears the trader, answers for its steps, keeps limits and halts, sends alerts.
 
 It wires `guard` (what is decided), `hearing` (what is counted), `keeper` (what is written before it is
-said), `silence` and the alert channels to NATS. Nothing is decided here.
+said), `control` (what is asked), `silence` and the alert channels to NATS. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.request import Request
-from nats.micro.service import ServiceConfig
+from nats.micro.service import Service, ServiceConfig
 
 from services.risk import measures
 from services.risk.checks import Checks
+from services.risk.control import Control
 from services.risk.desk_orders import DeskOrders
 from services.risk.hearing import Hearing
 from services.risk.keeper import Keeper
@@ -59,7 +60,8 @@ class RiskService:
         self._keeper = Keeper(bus, settings.trader)
         self._hearing = Hearing(bus, settings.trader, self._keeper)
         self._heartbeats = Heartbeats(asyncio.get_running_loop().time())
-        self._orders = DeskOrders(bus, settings.trader, self._keeper, self._hearing, self._heartbeats)
+        self._orders = DeskOrders(bus, settings.trader, self._keeper, self._hearing)
+        self._control = Control(bus, settings.trader, self._heartbeats)
         self._checks = Checks(settings.trader, self._keeper, self._hearing, self._orders.read_commands)
         self._alerter = Alerter(read_urls(settings.alert_urls_file), on_trouble=self._channel_trouble)
         self._mailed: dict[str, None] = {}
@@ -70,10 +72,11 @@ class RiskService:
     async def run(self) -> None:
         """Restore, listen, answer. Raises BusError or InvalidInput when it cannot begin."""
         self._health.unready("restoring")
+        service = await self._open()
         await self._keeper.load()
         keeping = asyncio.create_task(self._keeper.run(), name="keeper")
         try:
-            await self._work(keeping)
+            await self._work(keeping, service)
         finally:
             if not keeping.done():
                 await self._keeper.settle(1.5)
@@ -81,13 +84,13 @@ class RiskService:
             await asyncio.gather(keeping, return_exceptions=True)
             self._keeper.leave()
 
-    async def _work(self, keeping: asyncio.Task[None]) -> None:
+    async def _work(self, keeping: asyncio.Task[None], service: Service) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_as_long_as(keeping))
                 group.create_task(self._alerter.run())
                 await self._orders.publish_limits()
-                await self._listen()
+                await self._listen(service)
                 state = self._keeper.guard.state
                 if self._live:
                     await self._hearing.read_gap(state.run_id, None)
@@ -104,12 +107,8 @@ class RiskService:
 
     # --- what is heard ----------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
-        for pattern in _HEARD:
-            await self._bus.subscribe(pattern.format(self._trader), self._guarded(self._hear_event))
-        await self._bus.subscribe("market.*.bar", self._guarded(self._hear_bar))
-        await self._bus.subscribe("heartbeat.>", self._guarded(self._hear_heartbeat))
-        await self._bus.subscribe(f"command.{self._trader}.*", self._guarded(self._orders.hear_command))
+    async def _open(self) -> Service:
+        """Store what is asked from now on: that needs no memory, and nobody else does it."""
         service = await add_service(
             self._bus.client,
             ServiceConfig(
@@ -117,16 +116,22 @@ class RiskService:
                 version=__version__,
                 description="The risk guard: permits and halts",
                 # nats-py registers no endpoint without a queue group. One of its own does what none would:
-                # guard and trader both hear a stop. In the default group, "q", one of the two would.
+                # guard and trader both hear a request. In the default group, "q", one of the two would.
                 queue_group=f"risk-{self._trader}",
             ),
         )
+        await self._bus.subscribe("heartbeat.>", self._guarded(self._hear_heartbeat))
+        await self._control.open(service)
+        return service
+
+    async def _listen(self, service: Service) -> None:
+        for pattern in _HEARD:
+            await self._bus.subscribe(pattern.format(self._trader), self._guarded(self._hear_event))
+        await self._bus.subscribe("market.*.bar", self._guarded(self._hear_bar))
+        await self._bus.subscribe(f"command.{self._trader}.*", self._guarded(self._orders.hear_command))
         endpoints: tuple[tuple[str, str, Callable[[Request], Awaitable[None]]], ...] = (
             ("check", subjects.risk_check(self._trader), self._checks.answer),
             ("limits", subjects.control(self._trader, "limits"), self._orders.answer_limits),
-            ("stop", subjects.control(self._trader, "stop"), self._orders.stand_in),
-            ("halt", subjects.control(self._trader, "halt"), self._orders.stand_in),
-            ("reset", subjects.control(self._trader, "reset"), self._orders.take_reset),
         )
         for name, subject, handler in endpoints:
             await service.add_endpoint(name=name, subject=subject, handler=handler)

@@ -101,7 +101,7 @@ def channels() -> list[Channel]:
                 f"control{verb.title()}",
                 subjects.control(trader, verb),
                 verb,
-                f"{about} Answered: accepted or rejected, and why.",
+                f"{about} Stored by the guard, answered by the trader: accepted or rejected, and why.",
                 "commandReply",
             )
         )

@@ -194,6 +194,13 @@ def noting_ignored(reason: str, ignored: Sequence[str]) -> str:
     return f"{reason}; {note}" if reason else note
 
 
+NOT_STORED = "not stored: "
+"""How the reason of an answer begins when what was asked is not in the stream: whoever may store it can."""
+
+NAMED_BY_THE_GUARD = "asked-"
+"""How the id begins that the guard gives to what is asked without one."""
+
+
 class CommandReply(BaseModel):
     """The answer on `control.<t>.<verb>`: stored and taken on, or why not."""
 

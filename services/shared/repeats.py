@@ -13,11 +13,11 @@ import json
 from collections.abc import Mapping
 
 from services.shared.commands import AnyCommand, LimitsRequest
+from services.shared.verbs import LOWERS_RISK
 
 REPEAT = "a repeat of "
 """How the reason of an answer begins when nothing was done again."""
 _REMEMBERED = 128
-_LOWER_RISK = ("pause", "stop", "halt")
 _NO_CONTENT = {"version", "command_id", "by", "reason", "expires"}
 
 
@@ -53,7 +53,7 @@ class CarriedOut:
         self._places = {
             identity: place
             for identity, place in self._places.items()
-            if identity.partition(" ")[0] not in _LOWER_RISK
+            if identity.partition(" ")[0] not in LOWERS_RISK
         }
 
     def place(self, identity: str) -> int | None:

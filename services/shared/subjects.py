@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.shared.verbs import STORED_BY_THE_GUARD, VERBS
+from services.shared.verbs import VERBS
 
 DEFAULT_TRADER = "main"
 
@@ -182,8 +182,6 @@ USERS: tuple[User, ...] = (
             "risk.*.check",
             "heartbeat.trader.*",
             f"heartbeat.{STANDBY}.*",
-            # As it is asked on control.*; what the guard obeys is not among them.
-            *(f"command.*.{verb}" for verb in VERBS if verb not in STORED_BY_THE_GUARD),
         ),
         subscribe=("command.>", "control.*.*", "signal.*", "heartbeat.>"),
         answers=True,
@@ -199,9 +197,8 @@ USERS: tuple[User, ...] = (
             "limits.*",
             "alert.*",
             "outcome.*",
-            "command.*.halt",
-            "command.*.stop",
-            *(f"command.*.{verb}" for verb in STORED_BY_THE_GUARD),
+            # What is asked on control.*, and its own halts: nobody else of the desk's core may command.
+            *(f"command.*.{verb}" for verb in VERBS),
             "heartbeat.risk.*",
         ),
         subscribe=(

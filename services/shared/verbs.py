@@ -8,5 +8,5 @@ Verb: TypeAlias = Literal["deploy", "pause", "resume", "stop", "halt", "reset"]
 VERBS: tuple[Verb, ...] = ("deploy", "pause", "resume", "stop", "halt", "reset")
 ASKED: tuple[str, ...] = (*VERBS, "limits")
 """What `control.<t>.*` can be asked: every command, and limits, which the guard answers."""
-STORED_BY_THE_GUARD: tuple[Verb, ...] = ("reset",)
-"""Commands that clear what the guard has set: the trader may not store them, not even for somebody else."""
+LOWERS_RISK: tuple[Verb, ...] = ("pause", "stop", "halt")
+"""Commands that do no harm when they come late or twice, and may do some when they do not come."""

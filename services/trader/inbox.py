@@ -2,8 +2,7 @@
 
 The plain copy of a command wakes the reader and, where it stops something, blocks new risk at once; it does
 nothing else, since it carries no sequence (PROTOCOL 5). Whoever wants an answer asks on `control.<t>.<verb>`:
-the request is stored, and answered with what became of it; requests do not wait for each other. What the
-guard obeys (`STORED_BY_THE_GUARD`) the guard itself stores: a trader cannot clear its own halt.
+the guard stores the request, since a trader may not command, and here it is answered with what became of it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import nats.micro
@@ -24,6 +23,7 @@ from nats.micro.service import EndpointConfig, Service
 from services.shared import __version__, subjects
 from services.shared.bus import Bus, Stored, told_to_leave
 from services.shared.commands import (
+    NOT_STORED,
     VERBS,
     AnyCommand,
     CommandReply,
@@ -34,17 +34,20 @@ from services.shared.commands import (
     parse_command,
     parse_signal,
 )
-from services.shared.errors import BusError, InvalidInput, NotStored
+from services.shared.errors import BusError, InvalidInput
 from services.shared.repeats import CarriedOut, identity
-from services.shared.verbs import ASKED, STORED_BY_THE_GUARD
+from services.shared.verbs import ASKED, LOWERS_RISK
+from services.trader.requests import TOO_LATE, Asked, Requests, why_not_stored
 
 log = structlog.get_logger(__name__)
 
-_BLOCKING = ("pause", "stop", "halt")
 _RETRIES = (0.0, 0.005, 0.02, 0.1, 0.3)
 _LOOK_EVERY = 1.0
+_STORED_WITHIN = 1.0
+_LAST_LOOK_WITHIN = 0.5
 _ANSWER_WITHIN = 3.0
-_ANSWERED_AT_ONCE = 32
+_ANSWERED_AT_ONCE = 1024
+"""Requests beyond are left to the guard, which stores and answers them all the same."""
 _OTHERS_QUEUE = "other"
 """A queue group of one's own: the server makes one group of two that have a name in common, whatever their
 subjects, and half of the requests would go here instead of to their endpoint."""
@@ -100,11 +103,9 @@ class Inbox:
         self._commands_seq = commands_seq
         self._signals_seq = signals_seq
         self._heard = asyncio.Event()
-        self._waiting: dict[str, list[asyncio.Future[CommandReply]]] = {}
+        self._requests = Requests()
+        self._reading = asyncio.Lock()
         self._answering: set[asyncio.Task[None]] = set()
-        self._turns: dict[str, asyncio.Semaphore] = {
-            verb: asyncio.Semaphore(_ANSWERED_AT_ONCE) for verb in VERBS
-        }
         self._service: Service | None = None
         self.pending: asyncio.Queue[StoredCommand | StoredSignal] = asyncio.Queue()
         self.arrived = asyncio.Event()
@@ -147,12 +148,16 @@ class Inbox:
 
     async def catch_up(self) -> bool:
         """Read everything stored so far; whether there was anything. Raises BusError."""
+        async with self._reading:
+            return await self._read()
+
+    async def _read(self) -> bool:
         before = (self._commands_seq, self._signals_seq)
         async for message in self._bus.read(
             subjects.COMMANDS, after=self._commands_seq, subject=f"command.{self._trader}.>"
         ):
             self._commands_seq = message.seq
-            command = _command(message, self._repeats)
+            command = self._met(_command(message, self._repeats))
             self.stops_waiting += command.ends_waiting
             self.pending.put_nowait(command)
             self.arrived.set()
@@ -163,6 +168,13 @@ class Inbox:
             self.pending.put_nowait(_signal(message))
             self.arrived.set()
         return before != (self._commands_seq, self._signals_seq)
+
+    def _met(self, read: StoredCommand) -> StoredCommand:
+        """What was read, once who asked for it knows; nothing can be done by it that comes too late."""
+        if read.command is None or self._requests.meet(read.seq, read.command) or read.repeated:
+            return read
+        log.warning("command_stored_too_late", verb=read.verb, command_id=read.command_id, seq=read.seq)
+        return replace(read, command=None, error=TOO_LATE)
 
     async def run(self) -> None:
         """Read what is stored, whenever something is heard and each second, for ever."""
@@ -199,16 +211,11 @@ class Inbox:
 
     def carried_out(self, taken: StoredCommand, reply: CommandReply) -> None:
         """Tell whoever asked for this command what became of it."""
-        known_as = [taken.identity]
-        if taken.command is not None and taken.verb in STORED_BY_THE_GUARD:
-            known_as.append(_nameless(taken.command))
-        for waiting in (each for name in known_as for each in self._waiting.get(name, ())):
-            if not waiting.done():
-                waiting.set_result(reply)
+        self._requests.answer(taken.seq, reply)
 
     async def _on_copy(self, message: Msg) -> None:
         verb = message.subject.rpartition(".")[2]
-        blocks = message.subject.startswith("command.") and verb in _BLOCKING
+        blocks = message.subject.startswith("command.") and verb in LOWERS_RISK
         if blocks and not self._repeats_one(verb, bytes(message.data)):
             if self.blocked is None:
                 self.blocked_since = asyncio.get_running_loop().time()
@@ -226,7 +233,9 @@ class Inbox:
     async def _on_request(self, request: Request) -> None:
         """Answer in a task of its own: an endpoint is handed its next request only when this returns."""
         verb = request.subject.rpartition(".")[2]
-        await self._turns[verb].acquire()
+        if len(self._answering) >= _ANSWERED_AT_ONCE:
+            log.warning("request_left_to_the_guard", verb=verb)
+            return
         task = asyncio.create_task(self._respond(verb, request))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -238,8 +247,6 @@ class Inbox:
                 await request.respond(reply.model_dump_json().encode())
         except (NatsError, OSError) as error:  # the asker may have gone; that ends nothing here
             log.warning("reply_not_sent", verb=verb, error=type(error).__name__)
-        finally:
-            self._turns[verb].release()
 
     async def _on_other_request(self, message: Msg) -> None:
         """Refuse a verb that nobody knows; the others have endpoints of their own."""
@@ -259,48 +266,40 @@ class Inbox:
             command, ignored = parse_command(verb, data)
         except InvalidInput as error:
             return CommandReply(status="rejected", command_id=named_id(data), reason=str(error))
-        by_guard = verb in STORED_BY_THE_GUARD
-        command_id = command.command_id or ("" if by_guard else str(uuid4()))
-        stored = command.model_copy(update={"command_id": command_id})
-        future: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(
-            asked := identity(verb, stored) if command_id else _nameless(stored), []
-        )
-        waiting.append(future)
+        request = self._requests.begin(command)
         try:
-            if not by_guard:
-                # Without a Nats-Msg-Id: NATS must drop no stop for its id (see `shared.repeats`).
-                await self._bus.store(
-                    subjects.command(self._trader, verb), stored.model_dump_json(exclude_none=True).encode()
-                )
-                self._heard.set()
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                reply = await future
-        except NotStored as error:
-            return CommandReply(status="rejected", command_id=command_id, reason=str(error))
-        except TimeoutError:
-            reply = _not_yet(command_id or named_id(data), by_guard=by_guard)
+            reply = await self._fate(request, asyncio.get_running_loop().time() + _ANSWER_WITHIN)
         finally:
-            waiting.remove(future)
-            if not waiting:
-                del self._waiting[asked]
+            self._requests.end(request)
         if reply.status == "accepted":
             reply = reply.model_copy(update={"reason": noting_ignored(reply.reason, ignored)})
         return reply
 
+    async def _fate(self, request: Asked, until: float) -> CommandReply:
+        """What becomes of a request, as far as that is known in time."""
+        if not await self._stored(request):
+            self._requests.refuse(request)
+            reason = NOT_STORED + why_not_stored(request, self._trader)
+            command_id = request.command_id or str(uuid4())
+            return CommandReply(status="rejected", command_id=command_id, reason=reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                return await request.reply
+        return CommandReply(
+            status="accepted", command_id=request.command_id, reason="stored; not carried out yet"
+        )
 
-def _nameless(command: AnyCommand) -> str:
-    """What is asked, whatever id whoever stores it gives it."""
-    return identity(command.verb, command.model_copy(update={"command_id": "any"}))
-
-
-def _not_yet(command_id: str, *, by_guard: bool) -> CommandReply:
-    if not by_guard:
-        return CommandReply(status="accepted", command_id=command_id, reason="stored; not carried out yet")
-    why_not = (
-        "not reset so far: the guard, which alone may store it, does not answer; it may still do it later"
-    )
-    return CommandReply(status="rejected", command_id=command_id, reason=why_not)
+    async def _stored(self, request: Asked) -> bool:
+        """Whether its twin is in the stream, by a last look at the latest: nothing else may have woken the
+        reader. Between this answer and what is made of it nothing is read."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STORED_WITHIN):
+                await request.stored.wait()
+        if not request.stored.is_set():
+            with contextlib.suppress(TimeoutError, BusError):
+                async with asyncio.timeout(_LAST_LOOK_WITHIN):
+                    await self.catch_up()
+        return request.stored.is_set()
 
 
 def _ignore(verb: str) -> None:

@@ -21,10 +21,11 @@ from nats.errors import NoRespondersError
 
 from services.shared import subjects
 from services.shared.bus import Bus
-from services.shared.commands import CommandReply, parse_command
+from services.shared.commands import NAMED_BY_THE_GUARD, NOT_STORED, CommandReply, parse_command
 from services.shared.repeats import CarriedOut, identity
 from services.shared.verbs import ASKED, VERBS
 from services.trader.inbox import Inbox, StoredCommand
+from services.trader.requests import TOO_LATE
 from tests.desk_process import DeskProcess, desk, listening
 
 pytestmark = [pytest.mark.xdist_group("desk"), pytest.mark.timeout(300)]
@@ -68,6 +69,15 @@ class Asker:
         assert isinstance(answer["reason"], str)
         assert answer["reason"] or answer["status"] == "accepted"
         return answer
+
+    async def until_answered(self, verb: str, data: dict[str, Any] | str = "") -> dict[str, Any]:
+        """`req`, again and again while who would answer is being started."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    return await self.req(verb, data)
+                except (OSError, TimeoutError, NoRespondersError):
+                    await asyncio.sleep(0.05)
 
     async def pub(self, verb: str, data: dict[str, Any]) -> None:
         """`nats pub command.main.<verb> <data>`."""
@@ -191,13 +201,9 @@ async def test_a_repeat_is_known_to_a_trader_that_was_killed(asker: Asker) -> No
     before = asker.running.pid("trader")
     asker.running.kill("trader")
     asker.running.until(lambda: asker.running.pid("trader") not in (None, before), 30, "a new trader")
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                again = await asker.req("pause", {"command_id": used})
-                break
-            except (OSError, TimeoutError, NoRespondersError):
-                await asyncio.sleep(0.05)
+    again = await asker.until_answered("pause", {"command_id": used})
+    while again["reason"].startswith("stored"):  # the guard's word: the trader has not heard it yet
+        again = await asker.until_answered("pause", {"command_id": used})
     assert (again["status"], again["command_id"]) == ("accepted", used)
     assert again["reason"].startswith(REPEAT)
     assert (await asker.req("resume", {}))["reason"] == "not paused"
@@ -238,6 +244,81 @@ async def test_without_the_guard_nothing_is_reset_and_that_is_the_answer(asker: 
         asker.running.kill("risk", signal.SIGCONT)
     # It had been asked, and the guard does it now that it can.
     await asyncio.to_thread(asker.running.until, lambda: not asker.running.status()["halted"], 30, "reset")
+
+
+async def test_without_the_guard_a_stop_through_the_api_works_and_a_deploy_is_refused_for_good(
+    asker: Asker,
+) -> None:
+    running = asker.running
+    await asker.deployed()
+    assert running.kill("risk", signal.SIGSTOP)
+    try:
+        late = new_id()
+        stopped = await asker.req("stop", {"command_id": late})
+        assert (stopped["status"], stopped["reason"][: len(NOT_STORED)]) == ("rejected", NOT_STORED)
+        assert "nats pub command.main.stop" in stopped["reason"]
+        assert running.status()["phase"] == "MONITORING"
+        done = await asyncio.to_thread(running.cli, "stop", "--json")
+        command_id = json.loads(done.stdout)["command_id"]
+        await asker.until_said(command_id, "stop", "done")
+        deploy = new_id()
+        refused = await asker.req("deploy", {"command_id": deploy})
+        assert (refused["status"], refused["reason"][: len(NOT_STORED)]) == ("rejected", NOT_STORED)
+        by_api = await asyncio.to_thread(running.cli, "deploy", check=False)
+        assert by_api.returncode != 0
+        assert "the guard" in by_api.stderr
+    finally:
+        running.kill("risk", signal.SIGCONT)
+    # It is back, and has stored or refused what waited before it answers this.
+    answer = await asker.req("reset", {"reason": "nothing"})
+    assert (answer["status"], answer["reason"]) == ("rejected", "nothing is halted")
+    assert asker.said(deploy) in ([], [("deploy", "rejected")])
+    assert asker.said(command_id).count(("stop", "done")) == 1
+    status = running.status()
+    assert (status["deployment_status"], status["phase"]) == ("STOPPED", "STOPPED")
+
+
+async def test_with_the_guard_dead_a_deploy_never_happens_and_a_stop_through_the_api_does(
+    asker: Asker,
+) -> None:
+    """Dead, not frozen: killed as soon as the launcher has started it again."""
+    running = asker.running
+    await asker.deployed()
+    run_id = running.status()["run_id"]
+    with running.kept_dead("risk"):
+        deploy, stop = new_id(), new_id()
+        refused = await asker.req("deploy", {"command_id": deploy})
+        assert (refused["status"], refused["reason"][: len(NOT_STORED)]) == ("rejected", NOT_STORED)
+        answer = await asyncio.to_thread(running.post, "/api/stop", {"command_id": stop})
+        assert answer["command_id"] == stop
+        await asker.until_said(stop, "stop", "done")
+    await asker.until_answered("limits")
+    await asker.deployed()
+    assert running.status()["run_id"] != run_id
+    assert asker.said(deploy) == []
+
+
+async def test_a_stop_for_a_dead_trader_is_stored_and_carried_out_once_it_is_back(asker: Asker) -> None:
+    running = asker.running
+    await asker.deployed()
+    stop, deploy = new_id(), new_id()
+    assert running.kill("trader", signal.SIGSTOP)
+    try:
+        answers = await asyncio.gather(
+            asker.req("stop", {"command_id": stop}), asker.req("stop", {"command_id": stop})
+        )
+        assert {(answer["status"], answer["command_id"]) for answer in answers} == {("accepted", stop)}
+        assert "when it is back" in answers[0]["reason"]
+        refused = await asker.req("deploy", {"command_id": deploy})
+        while refused["status"] == "accepted":  # it has not been silent for long enough to be known for it
+            deploy = new_id()
+            refused = await asker.req("deploy", {"command_id": deploy})
+        assert (refused["status"], refused["reason"][: len(NOT_STORED)]) == ("rejected", NOT_STORED)
+    finally:
+        running.kill("trader", signal.SIGCONT)
+    await asker.until_said(stop, "stop", "done")
+    assert asker.said(stop).count(("stop", "accepted")) == 1
+    assert asker.said(deploy) == []
 
 
 UNUSABLE = [
@@ -328,33 +409,117 @@ async def test_a_plain_copy_of_a_repeat_blocks_nothing(connect: Any, trader_id: 
     await inbox.close()
 
 
-async def test_a_request_does_not_wait_for_the_one_before_it(connect: Any, trader_id: str) -> None:
+class Twins:
+    """A trader's inbox whose guard is the test: what is asked is stored when the test says so, or never."""
+
+    def __init__(self, bus: Bus, operator: Bus, trader: str) -> None:
+        self._operator = operator
+        self._trader = trader
+        self.inbox = Inbox(bus, trader, CarriedOut(), commands_seq=0, signals_seq=0)
+
+    def ask(self, verb: str, data: bytes) -> asyncio.Task[bytes]:
+        """Ask on `control`."""
+        return asyncio.create_task(
+            self._operator.request(subjects.control(self._trader, verb), data, timeout=10)
+        )
+
+    async def store(self, verb: str, data: bytes) -> None:
+        """What the guard, or the API, does."""
+        await self._operator.store(subjects.command(self._trader, verb), data)
+
+    async def take(self) -> StoredCommand:
+        """The next command."""
+        async with asyncio.timeout(10):
+            while not isinstance(found := self.inbox.take(), StoredCommand):
+                await self.inbox.wait()
+        return found
+
+    def carry_out(self, command: StoredCommand, reason: str = "") -> None:
+        """Say that it was carried out."""
+        self.inbox.carried_out(
+            command, CommandReply(status="accepted", command_id=command.command_id, reason=reason)
+        )
+
+
+@pytest.fixture
+async def twins(connect: Any, trader_id: str) -> AsyncIterator[Twins]:
     bus: Bus = await connect("trader")
-    operator: Bus = await connect("operator")
-    inbox = Inbox(bus, trader_id, CarriedOut(), commands_seq=0, signals_seq=0)
-    await inbox.open()
-    await bus.client.flush()
-    reading = asyncio.create_task(inbox.run())
-    asking = [
-        asyncio.create_task(operator.request(subjects.control(trader_id, "pause"), data, timeout=10))
-        for data in (b'{"command_id": "a"}', b'{"command_id": "b"}')
-    ]
-    async with asyncio.timeout(10):
-        taken: list[StoredCommand] = []
-        while len(taken) < 2:  # both are stored before either is answered
-            await inbox.wait()
-            found = inbox.take()
-            if isinstance(found, StoredCommand):
-                taken.append(found)
-                assert not any(request.done() for request in asking)
-    for command in reversed(taken):
-        reply = CommandReply(status="accepted", command_id=command.command_id, reason=f"at {command.seq}")
-        inbox.carried_out(command, reply)
-    answers = [CommandReply.model_validate_json(await request) for request in asking]
-    assert [answer.command_id for answer in answers] == ["a", "b"]
-    assert {answer.reason for answer in answers} == {f"at {command.seq}" for command in taken}
+    twins = Twins(bus, await connect("operator"), trader_id)
+    await twins.inbox.open()
+    for _ in range(2):  # nats-py sends a flush's ping before what is still to be sent, and that with it
+        await bus.client.flush()
+    reading = asyncio.create_task(twins.inbox.run())
+    yield twins
     reading.cancel()
-    await inbox.close()
+    await twins.inbox.close()
+
+
+async def answered(asking: asyncio.Task[bytes]) -> CommandReply:
+    return CommandReply.model_validate_json(await asking)
+
+
+async def test_a_request_does_not_wait_for_the_one_before_it(twins: Twins) -> None:
+    asked = (b'{"command_id": "a"}', b'{"command_id": "b"}')
+    asking = [twins.ask("pause", data) for data in asked]
+    for data in asked:
+        await twins.store("pause", data)
+    taken = [await twins.take() for _ in asked]
+    assert not any(request.done() for request in asking)
+    for command in reversed(taken):
+        twins.carry_out(command, f"at {command.seq}")
+    answers = [await answered(request) for request in asking]
+    assert [answer.command_id for answer in answers] == ["a", "b"]
+    assert [answer.reason for answer in answers] == [f"at {command.seq}" for command in taken]
+
+
+async def test_requests_without_an_id_are_answered_in_the_order_of_asking(twins: Twins) -> None:
+    asking = [twins.ask("resume", b"{}") for _ in range(3)]
+    for number in range(3):
+        await twins.store("resume", b'{"command_id": "%s%d"}' % (NAMED_BY_THE_GUARD.encode(), number))
+    taken = [await twins.take() for _ in asking]
+    for command in reversed(taken):
+        twins.carry_out(command)
+    answers = [await answered(request) for request in asking]
+    assert [answer.command_id for answer in answers] == [f"{NAMED_BY_THE_GUARD}{n}" for n in range(3)]
+
+
+async def test_what_is_stored_and_not_carried_out_in_time_is_answered_as_that(twins: Twins) -> None:
+    asking = twins.ask("pause", b'{"command_id": "a"}')
+    await twins.store("pause", b'{"command_id": "a"}')
+    answer = await answered(asking)
+    assert (answer.status, answer.reason) == ("accepted", "stored; not carried out yet")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("named", [True, False])
+async def test_what_nobody_stores_is_refused_and_a_late_deploy_or_resume_comes_to_nothing(
+    twins: Twins, verb: str, named: bool
+) -> None:
+    content = {"reason": "why not"} | ({"command_id": "mine"} if named else {})
+    refused = await answered(twins.ask(verb, json.dumps(content).encode()))
+    assert refused.status == "rejected"
+    assert refused.reason.startswith(NOT_STORED)
+    assert "the guard" in refused.reason
+    # The guard stores it all the same: it was frozen.
+    late = json.dumps(content | {"command_id": "mine" if named else f"{NAMED_BY_THE_GUARD}1"}).encode()
+    await twins.store(verb, late)
+    taken = await twins.take()
+    assert (taken.command is None) == (verb in ("deploy", "resume"))
+    assert taken.error == (TOO_LATE if verb in ("deploy", "resume") else "")
+    # Asked again, and stored in time: that is done.
+    again = twins.ask(verb, json.dumps(content).encode())
+    await twins.store(verb, late)
+    taken = await twins.take()
+    assert taken.command is not None
+    twins.carry_out(taken)
+    assert (await answered(again)).status == "accepted"
+
+
+async def test_what_an_operator_stores_is_not_taken_for_what_was_refused(twins: Twins) -> None:
+    assert (await answered(twins.ask("deploy", b"{}"))).status == "rejected"
+    await twins.store("deploy", b"{}")
+    await twins.store("deploy", b'{"command_id": "mine"}')
+    assert [(await twins.take()).error for _ in range(2)] == ["", ""]
 
 
 async def test_the_services_protocol_shows_every_endpoint(asker: Asker) -> None:
@@ -369,5 +534,5 @@ async def test_the_services_protocol_shows_every_endpoint(asker: Asker) -> None:
     }
     trader, guard = shown["desk-trader"], shown["desk-risk"]
     assert set(trader) == {f"control.main.{verb}" for verb in VERBS}
-    assert {"control.main.limits", "control.main.stop", "control.main.halt"} <= set(guard)
+    assert {f"control.main.{verb}" for verb in ASKED} <= set(guard)
     assert not set(trader.values()) & set(guard.values())

@@ -9,6 +9,7 @@ import pytest
 
 from services.shared import subjects
 from services.shared.events import BarClosed, TradeClosed
+from services.shared.verbs import VERBS
 from services.shared.wire import decode, encode
 from tests.guard_at_work import Wired, until
 from tests.guard_facts import (
@@ -189,8 +190,6 @@ async def test_nats_micro_ls_shows_the_guard(wired: Wired) -> None:
     assert {endpoint["name"] for endpoint in found["endpoints"]} == {
         "check",
         "limits",
-        "stop",
-        "halt",
-        "reset",
+        *VERBS,
     }
     assert {endpoint["queue_group"] for endpoint in found["endpoints"]} != {"q"}
