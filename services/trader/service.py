@@ -315,17 +315,21 @@ class Trader:
     # commands
 
     async def _take_commands(self) -> None:
-        """Carry out what is stored, in its order; first what waited with the run. Nothing while the run says
-        again what it may have said before a restart: no seq is used for two things."""
-        while (
-            not (self._run is not None and self._run.redoing) and (taken := self._next_command()) is not None
-        ):
+        """Carry out what is stored, in its order; first what waited with the run."""
+        while self._takes_commands and (taken := self._next_command()) is not None:
             if isinstance(taken, StoredSignal):
                 await self._take_signal(taken)
             else:
                 await self._take_command(taken)
             if self._inbox.pending.empty():
                 self._inbox.blocked = None
+
+    @property
+    def _takes_commands(self) -> bool:
+        """Not while the run says again what it may have said before a restart: no seq is used for two things. Nor
+        once it is over and not yet put away: a halt is latched before anything that was asked after it."""
+        run = self._run
+        return run is None or not (run.redoing or run.loop.finished)
 
     def _next_command(self) -> StoredCommand | StoredSignal | None:
         waited = self._keeper.take_deferred() if self._waiting is None else None

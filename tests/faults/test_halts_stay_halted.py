@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.desk_process import SERVICES, desk
+from tests.desk_process import SERVICES, desk, listening
+from tests.standby_trader import says
 
 pytestmark = pytest.mark.xdist_group("desk")
 """One whole desk at a time: two would only wait for each other."""
@@ -60,3 +62,20 @@ def test_a_persons_halt_survives_the_death_of_trader_and_guard_in_the_same_momen
         running.until(lambda: running.status()["phase"] == "HALTED", 30, "halted after the restart")
         assert running.status()["holding"] == "flat"
         assert running.cli("deploy", check=False).returncode != 0
+
+
+@pytest.mark.timeout(300)
+async def test_a_deploy_stored_behind_a_halt_is_refused_though_both_are_read_at_once(tmp_path: Path) -> None:
+    with desk(tmp_path / "desk", "--speed", "36000") as running:
+        await asyncio.to_thread(running.cli, "deploy", "--strategy", "donchian")
+        run_id = running.status()["run_id"]
+        async with listening(running) as client:
+            assert running.kill("trader", signal.SIGSTOP)
+            refused = asyncio.create_task(says(client, "outcome.main", b'"rejected"'))
+            await client.publish("command.main.halt", b'{"command_id": "first", "reason": "test"}')
+            await client.publish("command.main.deploy", b'{"command_id": "then", "strategy": "donchian"}')
+            await client.flush()
+            running.kill("trader", signal.SIGCONT)
+            await refused
+        running.until(lambda: running.status()["phase"] == "HALTED", 30, "halted")
+        assert running.status()["run_id"] == run_id
