@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 
 import asyncpg
@@ -171,3 +172,25 @@ async def test_the_stand_in_for_the_extension_is_made_only_where_it_is_missing(d
         await connection.close()
     assert "create_hypertable" in migration_sql(None)
     assert migration_sql(newest()).strip() == ""
+
+
+async def test_what_the_full_edition_refuses_is_undone_as_a_whole_and_the_desk_starts(
+    database: Database,
+) -> None:
+    """Plain PostgreSQL stands for a server that is taken for the full edition and refuses something."""
+    edition = importlib.import_module("services.recorder.schema.versions.0007_the_full_edition")
+    statements = ["CREATE TABLE half_done ()", "SELECT add_retention_policy('bars')"]
+    owner = await database.connect("owner")
+    warnings: list[str] = []
+    owner.add_log_listener(lambda _, said: warnings.append(str(said)))
+    try:
+        await owner.execute(edition.attempt("old bars", statements))
+        assert not warnings
+        await owner.execute(edition.attempt("old bars", statements, where="true"))
+        assert await owner.fetchval("SELECT to_regclass('half_done')") is None
+        assert len(warnings) == 1
+        assert "no old bars: TimescaleDB refused it (42883 function add_retention_policy" in warnings[0]
+        await owner.execute(edition.attempt("nothing else", statements[:1], where="true"))
+        assert await owner.fetchval("SELECT to_regclass('half_done')") is not None
+    finally:
+        await owner.close()
