@@ -139,7 +139,7 @@ async def publish(bus: Bus, messages: Iterable[tuple[str, bytes]]) -> None:
 
     async def one(subject: str, data: bytes) -> None:
         async with limit:
-            await bus.store(subject, data)
+            await bus.store(subject, data, timeout=60)  # a busy disk takes its time over many at once
 
     await asyncio.gather(*(one(subject, data) for subject, data in messages))
 

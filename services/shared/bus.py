@@ -126,10 +126,11 @@ class Bus:
         """Flush and leave; never raises."""
         if self._watchdog:
             self._watchdog.cancel()
-        with contextlib.suppress(NatsError, OSError, TimeoutError):
+        # RuntimeError is what uvloop says of a connection that the other side has just closed.
+        with contextlib.suppress(NatsError, OSError, TimeoutError, RuntimeError):
             async with asyncio.timeout(3):
                 await self._client.drain()
-        with contextlib.suppress(NatsError, OSError):
+        with contextlib.suppress(NatsError, OSError, RuntimeError):
             await self._client.close()
 
     @property
