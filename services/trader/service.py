@@ -1,8 +1,8 @@
 """One trader at work: wires feed, engine, guard and broker, and writes before anything leaves (PROTOCOL 2).
 
-Commands come before prices. A lockstep replay asks the guard at every step and waits; paced it plays live:
-the clock is the wall's, and a guard that is silent for the approval timeout has said no. Decisions are the
-engine's, what a command means between runs is `between_runs`'.
+Commands come before prices. A lockstep replay stands still where the guard has not answered; paced it plays live:
+the clock is the wall's. Decisions are the engine's, the questions to the guard `asking`'s, what a command means
+between runs is `between_runs`'.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from nats.aio.msg import Msg
 from services.shared import subjects
 from services.shared.bus import Bus, told_to_leave
 from services.shared.commands import CommandReply
-from services.shared.events import AlertRaised, Reason
+from services.shared.events import AlertRaised
 from services.shared.service import Health, beat
-from services.shared.verdicts import Answer
+from services.trader.asking import Asking
 from services.trader.between_runs import OF_A_RUN, BetweenRuns, Situation
 from services.trader.display import Display
 from services.trader.feeds.base import MarketStep
@@ -32,16 +32,12 @@ from services.trader.keeper import Keeper, patiently
 from services.trader.lease import Lease, Owner
 from services.trader.live_watch import LiveWatch
 from services.trader.pacing import Pace
-from services.trader.run import Question, Run
+from services.trader.run import Run
 from services.trader.settings import TraderSettings
 from services.trader.snapshot import Latch, RunSnapshot
 from services.trader.waiting import BACK, LOOK_EVERY, FilesGone, Waiting, take_up
 
 log = structlog.get_logger(__name__)
-
-_SNAPSHOT_EVERY = 250
-_UNGUARDED_WAIT = 0.5
-_REDO_PATIENCE = 10.0
 
 
 class Trader:
@@ -61,10 +57,9 @@ class Trader:
         self._run: Run | None = None
         self._waiting: Waiting | None = None
         self._display = Display(bus, settings.trader, self._between)
-        self._turn = asyncio.Lock()
-        self._asking: set[asyncio.Task[None]] = set()
         self._watch = LiveWatch()
         self._inbox: Inbox
+        self._asking: Asking
 
     async def run(self) -> None:
         """Restore, work through what was asked, then trade until cancelled."""
@@ -77,6 +72,9 @@ class Trader:
             keeper.repeats,
             commands_seq=keeper.commands_seq,
             signals_seq=keeper.signals_seq,
+        )
+        self._asking = Asking(
+            self._link, keeper, self._inbox, self._save, timeout=self._settings.approval_timeout
         )
         self._watch.heard_guard(asyncio.get_running_loop().time())
         own_guard = subjects.heartbeat("risk", self._settings.trader)
@@ -154,7 +152,7 @@ class Trader:
 
     async def _drive(self, run: Run) -> None:
         """Take the run to its end, or until there is nothing of it left to do."""
-        await self._answer_open_question(run)
+        await self._asking.take_up(run)
         await self._take_commands()
         pace = Pace(run.speed, run.plan.feed.bar_seconds)
         for step in run.plan.feed.steps(run.cursor):
@@ -167,7 +165,7 @@ class Trader:
             await self._show()
         while not run.loop.finished:
             await self._apply(run, EndOfData())
-        await asyncio.gather(*self._asking)
+        await self._asking.settled()
         await self._apply(run, None)
         await self._finish(run)
 
@@ -193,7 +191,7 @@ class Trader:
 
     async def _apply(self, run: Run, given: Input | None) -> None:
         """One step: state first, then what it says, then the guard."""
-        async with self._turn:
+        async with self._asking.turn:
             messages = run.advance(given, self._link, _now())
             from_file = given is None or isinstance(given, MarketStep | EndOfData)
             if not (run.lockstep and from_file):
@@ -203,78 +201,9 @@ class Trader:
             if question is None:
                 return
             if run.lockstep:
-                await self._answer_in_lockstep(run, keep=not from_file)
+                await self._asking.in_lockstep(run, keep=not from_file)
                 return
-        task = asyncio.create_task(self._ask_live(run, question))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-
-    async def _answer_in_lockstep(self, run: Run, *, keep: bool) -> None:
-        """The guard's word on this step, however long it takes; a person's stop ends the wait."""
-        question = run.question
-        assert question is not None
-        if run.unguarded:
-            answer = await self._link.ask_once(question.data, question.step, _UNGUARDED_WAIT)
-        else:
-            answer = await self._link.ask_until_answered(
-                question.data,
-                question.step,
-                lambda: self._wait_is_over(run),
-            )
-        if answer is None:
-            run.unguarded = True
-            reason = Reason(code="guard_silent", text="a person ended the wait for the guard")
-            messages = run.give_up(question.judge, reason, _now())
-            keep = True
-        else:
-            messages = run.conclude(answer, _now())
-            keep = keep or not answer.trivial
-        if keep or run.cursor % _SNAPSHOT_EVERY == 0:
-            await self._save(messages, wait=True)
-            run.redoing = False
-        self._send(messages)
-
-    def _wait_is_over(self, run: Run) -> bool:
-        """Whether a person has ended the wait for the guard. What is said again after a restart waits all the
-        same, unless the guard stays silent: it has answered it before."""
-        stopped = self._inbox.stops_waiting > 0 or self._keeper.stop_deferred
-        return stopped and not (run.redoing and self._link.silent_for < _REDO_PATIENCE)
-
-    async def _ask_live(self, run: Run, question: Question) -> None:
-        """Ask once; no answer in time is a no, and so are a stop heard meanwhile and an intent not stored."""
-        timeout = self._settings.approval_timeout
-        answer = await self._link.ask_once(question.data, question.step, timeout)
-        stored = await self._keeper.drained_within(timeout)
-        async with self._turn:
-            why = None
-            if answer is None:
-                why = Reason(code="guard_silent", text=f"the guard did not answer in {timeout:g} s")
-            elif self._inbox.blocked is not None:
-                why = Reason(code="blocked", text=f"a {self._inbox.blocked} has been heard")
-            elif not stored:
-                why = Reason(
-                    code="not_stored", text="the intent could not be stored, so the order does not leave"
-                )
-            messages: list[Message] = []
-            if answer is not None:
-                messages = run.conclude(answer if why is None else Answer(halt=answer.halt), _now())
-            if why is not None:
-                messages += run.give_up(question.judge, why, _now())
-            await self._save(messages)
-            self._send(messages)
-
-    async def _answer_open_question(self, run: Run) -> None:
-        """After a restart: in lockstep no time has passed, so ask again; live, what was not sent is not."""
-        question = run.question
-        if question is not None and run.lockstep:
-            await self._answer_in_lockstep(run, keep=True)
-        elif not run.lockstep:
-            unsent = run.unsent
-            if unsent:
-                reason = Reason(code="abandoned", text="the trader restarted; an entry is not sent late")
-                messages = run.give_up(unsent, reason, _now())
-                await self._save(messages)
-                self._send(messages)
+        self._asking.live(run, question)
 
     async def _finish(self, run: Run) -> None:
         """The run is over: latch a halt, state the end, and forget the run."""
