@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -182,6 +183,17 @@ class DeskProcess:
             return await connection.fetch(statement)
         finally:
             await connection.close()
+
+    async def recorded(self, run_id: str, phase: str) -> list[Any]:
+        """The trader's events of a run in order, once the one that it came to `phase` is recorded."""
+        rows: list[Any] = []
+        async with asyncio.timeout(60):
+            while not any(json.loads(row["body"]).get("phase") == phase for row in rows):
+                rows = await self.rows(
+                    "SELECT seq, time, type, body FROM events "
+                    f"WHERE run_id = '{run_id}' AND emitter = 'trader' ORDER BY seq, time"
+                )
+        return rows
 
     def trades(self, out: Path) -> bytes:
         """The trades file of the last deployment."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -10,12 +9,9 @@ import sys
 from pathlib import Path
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-from services.shared.commands import HEARTBEAT
-from services.shared.events import EquityMarked
-from services.shared.wire import decode
 from tests.desk_process import ROOT, DeskProcess
+from tests.hearing import until_state
 
 PATIENCE = 60.0
 
@@ -57,42 +53,4 @@ class StandbyTrader:
 
 async def stands_by(client: Client, instance: str) -> None:
     """Wait until this instance of trader `main` is heard to stand by."""
-    heard = asyncio.Event()
-
-    async def hear(message: Msg) -> None:
-        if HEARTBEAT.validate_json(message.data).state == "standby":
-            heard.set()
-
-    subscription = await client.subscribe(f"heartbeat.standby.main-{instance}", cb=hear)
-    async with asyncio.timeout(PATIENCE):
-        await heard.wait()
-    await subscription.unsubscribe()
-
-
-async def reaches(client: Client, step: int) -> None:
-    """Wait until the run has come to `step`."""
-    reached = asyncio.Event()
-
-    async def hear(message: Msg) -> None:
-        body = decode(message.data).body
-        if isinstance(body, EquityMarked) and body.step >= step:
-            reached.set()
-
-    subscription = await client.subscribe("equity.main", cb=hear)
-    async with asyncio.timeout(PATIENCE * 2):
-        await reached.wait()
-    await subscription.unsubscribe()
-
-
-async def says(client: Client, subject: str, text: bytes) -> None:
-    """Wait until a message on `subject` contains `text`."""
-    heard = asyncio.Event()
-
-    async def hear(message: Msg) -> None:
-        if text in message.data:
-            heard.set()
-
-    subscription = await client.subscribe(subject, cb=hear)
-    async with asyncio.timeout(PATIENCE):
-        await heard.wait()
-    await subscription.unsubscribe()
+    await until_state(client, "standby", f"main-{instance}", "standby")

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -22,6 +21,7 @@ from services.shared.events import EquityMarked
 from services.shared.wire import decode
 from services.trader.feeds.replay import sample_path
 from tests.desk_process import ROOT, SERVICES, DeskProcess, desk, listening
+from tests.hearing import until_step
 
 pytestmark = pytest.mark.xdist_group("desk")
 """One whole desk at a time: two would only wait for each other."""
@@ -125,17 +125,7 @@ async def test_quotes_in_bars_of_a_given_length_equal_the_backtest_over_a_restar
     with desk(tmp_path / "desk", "--speed", "0", "--feed", f"replay:{prices}", "--bar", "5m") as running:
         running.cli("deploy", *asked)
         async with listening(running) as client:
-            half = asyncio.Event()
-
-            async def hear(message: Msg) -> None:
-                body = decode(message.data).body
-                assert isinstance(body, EquityMarked)
-                if body.step > 1000:
-                    half.set()
-
-            await client.subscribe("equity.main", cb=hear)
-            async with asyncio.timeout(120):
-                await half.wait()
+            await until_step(client, 1001)
         assert running.kill("trader")
         running.until_finished(300)
         assert running.trades(tmp_path / "desk.csv") == expected
@@ -166,29 +156,13 @@ async def test_a_stop_stored_while_the_trader_is_dead_uses_no_seq_twice(tmp_path
         for place in (700, 1400, 2100):
             running.cli("deploy", "--strategy", "donchian")
             async with listening(running) as client:
-                reached = asyncio.Event()
-
-                async def hear(message: Msg, place: int = place, reached: asyncio.Event = reached) -> None:
-                    body = decode(message.data).body
-                    assert isinstance(body, EquityMarked)
-                    if body.step > place:
-                        reached.set()
-
-                await client.subscribe("equity.main", cb=hear)
-                async with asyncio.timeout(120):
-                    await reached.wait()
+                await until_step(client, place + 1)
                 assert running.kill("trader")
                 await client.publish("command.main.stop", b'{"by": "test"}')
                 await client.flush()
             status = await asyncio.to_thread(running.until_finished, 120)
             assert status["phase"] == "STOPPED"
-            run = f"run_id = '{status['run_id']}' AND emitter = 'trader'"
-            rows: list[Any] = []
-            async with asyncio.timeout(60):
-                while not any(json.loads(row["body"]).get("phase") == "STOPPED" for row in rows):
-                    rows = await running.rows(
-                        f"SELECT seq, time, type, body FROM events WHERE {run} ORDER BY seq, time"
-                    )
+            rows = await running.recorded(status["run_id"], "STOPPED")
             assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
             times = [row["time"] for row in rows]
             assert times == sorted(times)

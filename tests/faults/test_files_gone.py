@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from services.launcher import exit_codes
-from services.shared.events import EquityMarked
-from services.shared.wire import decode
 from services.trader.feeds.replay import sample_path
 from tests.desk_process import DeskProcess, desk, listening
 from tests.faults.test_crash_equivalence import backtest
+from tests.hearing import until_step
 
 pytestmark = pytest.mark.xdist_group("desk")
 
@@ -42,22 +39,6 @@ class Holder(Strategy[HolderParameters]):
         if ctx.position() is None:
             ctx.enter("buy", round(ctx.history().close[-1] * 0.8, 5))
 """
-
-
-async def until_step(running: DeskProcess, step: int) -> None:
-    """Wait until the run has come to this step."""
-    heard = asyncio.Event()
-
-    async def hear(message: Msg) -> None:
-        body = decode(message.data).body
-        assert isinstance(body, EquityMarked)
-        if body.step >= step:
-            heard.set()
-
-    async with listening(running) as client, asyncio.timeout(120):
-        await client.subscribe("equity.main", cb=hear)
-        await client.flush()
-        await heard.wait()
 
 
 def until_waiting(running: DeskProcess, file: str) -> dict[str, Any]:
@@ -93,7 +74,8 @@ async def test_a_replay_waits_for_its_price_file_and_ends_as_if_nothing_had_happ
     shutil.copyfile(sample_path(), prices)
     with desk(tmp_path / "desk", "--speed", "0", "--feed", f"replay:{prices}") as running:
         running.cli("deploy", "--strategy", "donchian")
-        await until_step(running, 600)
+        async with listening(running) as client:
+            await until_step(client, 600)
         prices.rename(aside)
         restart_trader(running)
 

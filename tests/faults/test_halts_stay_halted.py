@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.desk_process import SERVICES, desk, listening
-from tests.standby_trader import says
+from tests.hearing import until_said
 
 pytestmark = pytest.mark.xdist_group("desk")
 """One whole desk at a time: two would only wait for each other."""
@@ -71,7 +71,7 @@ async def test_a_deploy_stored_behind_a_halt_is_refused_though_both_are_read_at_
         run_id = running.status()["run_id"]
         async with listening(running) as client:
             assert running.kill("trader", signal.SIGSTOP)
-            refused = asyncio.create_task(says(client, "outcome.main", b'"rejected"'))
+            refused = asyncio.create_task(until_said(client, "outcome.main", b'"rejected"'))
             await client.publish("command.main.halt", b'{"command_id": "first", "reason": "test"}')
             await client.publish("command.main.deploy", b'{"command_id": "then", "strategy": "donchian"}')
             await client.flush()

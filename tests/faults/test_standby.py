@@ -7,13 +7,13 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.desk_process import DeskProcess, desk, listening
+from tests.desk_process import desk, listening
 from tests.faults.test_crash_equivalence import backtest
-from tests.standby_trader import StandbyTrader, reaches, says, stands_by
+from tests.hearing import until_said, until_step
+from tests.standby_trader import StandbyTrader, stands_by
 
 pytestmark = pytest.mark.xdist_group("desk")
 """One whole desk at a time: two would only wait for each other."""
@@ -21,18 +21,6 @@ pytestmark = pytest.mark.xdist_group("desk")
 TAKEN_OVER = b'"trader_taken_over"'
 OWN = "1"
 """The instance of the desk's own trader, which the launcher starts again when it ends."""
-
-
-async def recorded(running: DeskProcess, run_id: str, phase: str) -> list[Any]:
-    """The trader's events of a run, once its last is recorded."""
-    rows: list[Any] = []
-    async with asyncio.timeout(60):
-        while not any(json.loads(row["body"]).get("phase") == phase for row in rows):
-            rows = await running.rows(
-                "SELECT seq, type, body FROM events "
-                f"WHERE run_id = '{run_id}' AND emitter = 'trader' ORDER BY seq, time"
-            )
-    return rows
 
 
 @pytest.mark.timeout(900)
@@ -43,22 +31,22 @@ async def test_a_replay_that_freezes_and_dies_under_two_owners_equals_the_backte
             with StandbyTrader(running, tmp_path / "second", speed="0") as second:
                 await stands_by(client, second.instance)
                 await asyncio.to_thread(running.cli, "deploy", "--strategy", "donchian")
-                await reaches(client, 700)
+                await until_step(client, 700)
                 first = running.pid("trader")
-                taken_over = asyncio.create_task(says(client, "alert.main", TAKEN_OVER))
+                taken_over = asyncio.create_task(until_said(client, "alert.main", TAKEN_OVER))
                 assert running.kill("trader", signal.SIGSTOP)
                 await taken_over
-                await reaches(client, 1400)
+                await until_step(client, 1400)
                 running.kill("trader", signal.SIGCONT)
                 await stands_by(client, OWN)
                 assert running.pid("trader") not in (None, first)
-                taken_over = asyncio.create_task(says(client, "alert.main", TAKEN_OVER))
+                taken_over = asyncio.create_task(until_said(client, "alert.main", TAKEN_OVER))
                 second.kill()
                 await taken_over
         status = await asyncio.to_thread(running.until_finished, 300)
         assert status["phase"] == "COMPLETED"
         assert await asyncio.to_thread(running.trades, tmp_path / "desk.csv") == expected
-        rows = await recorded(running, status["run_id"], "COMPLETED")
+        rows = await running.recorded(status["run_id"], "COMPLETED")
         assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
 
 
@@ -69,14 +57,14 @@ async def test_what_is_stopped_while_nobody_owns_it_is_stopped_once_by_the_stand
             with StandbyTrader(running, tmp_path / "second", speed="36000") as second:
                 await stands_by(client, second.instance)
                 await asyncio.to_thread(running.cli, "deploy", "--strategy", "donchian")
-                await says(client, "trade.main.opened", b'"instrument"')
+                await until_said(client, "trade.main.opened", b'"instrument"')
                 assert running.kill("trader", signal.SIGSTOP)
                 await client.publish("command.main.stop", b'{"command_id": "stop-1", "by": "test"}')
                 status = await asyncio.to_thread(running.until_finished, 120)
                 assert (status["phase"], status["holding"]) == ("STOPPED", "flat")
                 running.kill("trader", signal.SIGCONT)
                 await stands_by(client, OWN)
-                rows = await recorded(running, status["run_id"], "STOPPED")
+                rows = await running.recorded(status["run_id"], "STOPPED")
                 assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
                 bodies = [json.loads(row["body"]) for row in rows]
                 opened, closed = (
@@ -99,11 +87,11 @@ async def test_an_owner_that_leaves_in_order_is_followed_without_an_alert(tmp_pa
                 followed = asyncio.create_task(stands_by(client, OWN))
                 assert running.kill("trader", signal.SIGTERM)
                 # The launcher starts it again; one of the two is quicker. Either way somebody owns it at once.
-                await reaches(client, 3)
+                await until_step(client, 3)
                 if second.process.poll() is None and "standing_by" not in second.log.read_text():
                     await followed
                 followed.cancel()
-                await reaches(client, 6)
+                await until_step(client, 6)
                 status = running.status()
                 assert (status["run_id"], status["phase"]) == (run_id, "MONITORING")
         codes = {alert["code"] for alert in running.get("/api/alerts")["alerts"]}

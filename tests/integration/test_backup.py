@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from services.backup import streams
 from services.backup.archive import Archive
@@ -24,12 +23,11 @@ from services.backup.taking import take
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.errors import BusError, Refused
-from services.shared.events import EquityMarked
 from services.shared.streams import prepare
-from services.shared.wire import decode
 from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
 from tests.desk_process import DeskProcess, desk, listening
 from tests.guard_at_work import beat
+from tests.hearing import until_step
 from tests.recorder_at_work import Emitting, all_recorded, equity, publish, recording
 
 WHOLE_DESK = pytest.mark.xdist_group("desk")
@@ -38,19 +36,6 @@ WHOLE_DESK = pytest.mark.xdist_group("desk")
 def _archive_of(running: DeskProcess) -> Path:
     said = running.cli("backup").stdout
     return running.folder / "backups" / said.split()[-1]
-
-
-async def _reaches(running: DeskProcess, step: int) -> None:
-    reached = asyncio.Event()
-
-    async def hear(message: Msg) -> None:
-        body = decode(message.data).body
-        if isinstance(body, EquityMarked) and body.step >= step:
-            reached.set()
-
-    async with listening(running) as client, asyncio.timeout(120):
-        await client.subscribe("equity.main", cb=hear)
-        await reached.wait()
 
 
 async def _events(running: DeskProcess, run_id: str) -> list[tuple[str, int]]:
@@ -79,7 +64,8 @@ def _report(running: DeskProcess, run_id: str) -> Any:
 async def test_a_replay_backed_up_in_the_middle_ends_as_the_one_that_went_on(tmp_path: Path) -> None:
     with desk(tmp_path / "one", "--speed", "0") as one:
         one.cli("deploy", "--strategy", "donchian")
-        await _reaches(one, 700)
+        async with listening(one) as client:
+            await until_step(client, 700)
         archive = _archive_of(one)
         run_id = one.until_finished(300)["run_id"]
         trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)
@@ -115,7 +101,8 @@ def _has_no_secret(path: Path, secrets: Path) -> None:
 async def test_a_desk_that_was_halted_with_a_run_behind_it_is_halted_when_restored(tmp_path: Path) -> None:
     with desk(tmp_path / "one", "--speed", "36000") as one:
         one.cli("deploy", "--strategy", "donchian")
-        await _reaches(one, 60)
+        async with listening(one) as client:
+            await until_step(client, 60)
         one.cli("halt", "--reason", "a fire", "--wait", "30")
         run_id = one.until_finished(60)["run_id"]
         trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)

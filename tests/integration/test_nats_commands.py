@@ -12,106 +12,19 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import NoRespondersError
 
-from services.shared import subjects
-from services.shared.bus import Bus
-from services.shared.commands import NAMED_BY_THE_GUARD, NOT_STORED, CommandReply, parse_command
-from services.shared.repeats import CarriedOut, identity
+from services.shared.commands import NOT_STORED
 from services.shared.verbs import ASKED, VERBS
-from services.trader.inbox import Inbox, StoredCommand
-from services.trader.requests import TOO_LATE
+from tests.asker import Asker, new_id
 from tests.desk_process import DeskProcess, desk, listening
 
 pytestmark = [pytest.mark.xdist_group("desk"), pytest.mark.timeout(300)]
 
 SPEED = "3600"
 """A bar a second: a deployment lasts as long as a test needs it, and plays live."""
-MOMENTS = 4.0
 REPEAT = "a repeat of COMMANDS:"
-
-
-class Asker:
-    """Somebody with the `nats` command line: what they send, and what the desk says of it."""
-
-    def __init__(self, running: DeskProcess, client: Client) -> None:
-        self.running = running
-        self.client = client
-        self._told: list[dict[str, Any]] = []
-        self._changed = asyncio.Condition()
-
-    async def listen(self) -> None:
-        """`nats sub outcome.main`."""
-        await self.client.subscribe("outcome.main", cb=self._hear)
-        await self.client.flush()
-
-    async def _hear(self, message: Msg) -> None:
-        async with self._changed:
-            self._told.append(json.loads(message.data))
-            self._changed.notify_all()
-
-    async def req(self, verb: str, data: str | bytes | dict[str, Any] = "") -> dict[str, Any]:
-        """`nats req control.main.<verb> <data>`; its answer, which has exactly the promised fields."""
-        payload = json.dumps(data) if isinstance(data, dict) else data
-        raw = payload.encode() if isinstance(payload, str) else payload
-        message = await self.client.request(f"control.main.{verb}", raw, timeout=MOMENTS)
-        answer: dict[str, Any] = json.loads(message.data)
-        more = {"limits"} if verb == "limits" else set()
-        assert set(answer) == {"status", "command_id", "reason"} | more
-        assert answer["status"] in ("accepted", "rejected")
-        assert isinstance(answer["command_id"], str)
-        assert answer["command_id"]
-        assert isinstance(answer["reason"], str)
-        assert answer["reason"] or answer["status"] == "accepted"
-        return answer
-
-    async def until_answered(self, verb: str, data: dict[str, Any] | str = "") -> dict[str, Any]:
-        """`req`, again and again while who would answer is being started."""
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    return await self.req(verb, data)
-                except (OSError, TimeoutError, NoRespondersError):
-                    await asyncio.sleep(0.05)
-
-    async def pub(self, verb: str, data: dict[str, Any]) -> None:
-        """`nats pub command.main.<verb> <data>`."""
-        await self.client.publish(f"command.main.{verb}", json.dumps(data).encode())
-        await self.client.flush()
-
-    def said(self, command_id: str) -> list[tuple[str, str]]:
-        """What has been said of a command so far: verb and state."""
-        return [(told["verb"], told["state"]) for told in self._told if told["command_id"] == command_id]
-
-    async def until_said(self, command_id: str, verb: str, state: str) -> None:
-        """Wait for an outcome."""
-        async with asyncio.timeout(30), self._changed:
-            await self._changed.wait_for(lambda: (verb, state) in self.said(command_id))
-
-    async def settled(self) -> None:
-        """Nothing is deployed and nothing is halted."""
-        if self.running.status()["halted"]:
-            await self.req("reset", {"reason": "next test"})
-        answer = await self.req("stop")
-        if answer["status"] == "accepted":
-            await self.until_said(answer["command_id"], "stop", "done")
-
-    async def deployed(self, command_id: str | None = None) -> str:
-        """A deployment under way; the id it was asked under."""
-        asked = {"strategy": "donchian", "instrument": "EURUSD", "command_id": command_id or new_id()}
-        answer = await self.req("deploy", asked)
-        assert (answer["status"], answer["reason"]) == ("accepted", "")
-        await self.until_said(answer["command_id"], "deploy", "done")
-        return str(answer["command_id"])
-
-
-def new_id() -> str:
-    return f"mine-{uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +114,8 @@ async def test_a_repeat_is_known_to_a_trader_that_was_killed(asker: Asker) -> No
     before = asker.running.pid("trader")
     asker.running.kill("trader")
     asker.running.until(lambda: asker.running.pid("trader") not in (None, before), 30, "a new trader")
-    again = await asker.until_answered("pause", {"command_id": used})
-    while again["reason"].startswith("stored"):  # the guard's word: the trader has not heard it yet
-        again = await asker.until_answered("pause", {"command_id": used})
+    await asker.until_ready("trader")
+    again = await asker.req("pause", {"command_id": used})
     assert (again["status"], again["command_id"]) == ("accepted", used)
     assert again["reason"].startswith(REPEAT)
     assert (await asker.req("resume", {}))["reason"] == "not paused"
@@ -292,7 +204,7 @@ async def test_with_the_guard_dead_a_deploy_never_happens_and_a_stop_through_the
         answer = await asyncio.to_thread(running.post, "/api/stop", {"command_id": stop})
         assert answer["command_id"] == stop
         await asker.until_said(stop, "stop", "done")
-    await asker.until_answered("limits")
+    await asker.until_ready("risk")
     await asker.deployed()
     assert running.status()["run_id"] != run_id
     assert asker.said(deploy) == []
@@ -385,141 +297,6 @@ async def test_limits_are_answered_with_an_id_and_a_repeat_changes_nothing(asker
     assert again["reason"] == "a repeat: nothing was changed again; ignored unknown fields: colour"
     other = await asker.req("limits", {"values": {"drawdown": "2700"}, "command_id": used})
     assert (other["status"], other["limits"]["drawdown"]) == ("accepted", "2700")
-
-
-async def test_a_plain_copy_of_a_repeat_blocks_nothing(connect: Any, trader_id: str) -> None:
-    """NATS drops the second message of one Nats-Msg-Id, whoever chose that; its plain copy is heard."""
-    bus: Bus = await connect("trader")
-    operator: Bus = await connect("operator")
-    done = CarriedOut()
-    inbox = Inbox(bus, trader_id, done, commands_seq=0, signals_seq=0)
-    heard: asyncio.Queue[str] = asyncio.Queue()
-    inbox.on_block = heard.put_nowait
-    await inbox.open()
-    await bus.client.flush()
-    pause = b'{"command_id": "a"}'
-    await operator.store(subjects.command(trader_id, "pause"), pause, msg_id=f"{trader_id}-a")
-    assert await asyncio.wait_for(heard.get(), 10) == "pause"
-    done.note(identity("pause", parse_command("pause", pause)[0]), 1)
-    inbox.blocked = None
-    await operator.store(subjects.command(trader_id, "pause"), pause, msg_id=f"{trader_id}-a")
-    await operator.store(subjects.command(trader_id, "stop"), pause)
-    assert await asyncio.wait_for(heard.get(), 10) == "stop"
-    assert heard.empty()
-    await inbox.close()
-
-
-class Twins:
-    """A trader's inbox whose guard is the test: what is asked is stored when the test says so, or never."""
-
-    def __init__(self, bus: Bus, operator: Bus, trader: str) -> None:
-        self._operator = operator
-        self._trader = trader
-        self.inbox = Inbox(bus, trader, CarriedOut(), commands_seq=0, signals_seq=0)
-
-    def ask(self, verb: str, data: bytes) -> asyncio.Task[bytes]:
-        """Ask on `control`."""
-        return asyncio.create_task(
-            self._operator.request(subjects.control(self._trader, verb), data, timeout=10)
-        )
-
-    async def store(self, verb: str, data: bytes) -> None:
-        """What the guard, or the API, does."""
-        await self._operator.store(subjects.command(self._trader, verb), data)
-
-    async def take(self) -> StoredCommand:
-        """The next command."""
-        async with asyncio.timeout(10):
-            while not isinstance(found := self.inbox.take(), StoredCommand):
-                await self.inbox.wait()
-        return found
-
-    def carry_out(self, command: StoredCommand, reason: str = "") -> None:
-        """Say that it was carried out."""
-        self.inbox.carried_out(
-            command, CommandReply(status="accepted", command_id=command.command_id, reason=reason)
-        )
-
-
-@pytest.fixture
-async def twins(connect: Any, trader_id: str) -> AsyncIterator[Twins]:
-    bus: Bus = await connect("trader")
-    twins = Twins(bus, await connect("operator"), trader_id)
-    await twins.inbox.open()
-    for _ in range(2):  # nats-py sends a flush's ping before what is still to be sent, and that with it
-        await bus.client.flush()
-    reading = asyncio.create_task(twins.inbox.run())
-    yield twins
-    reading.cancel()
-    await twins.inbox.close()
-
-
-async def answered(asking: asyncio.Task[bytes]) -> CommandReply:
-    return CommandReply.model_validate_json(await asking)
-
-
-async def test_a_request_does_not_wait_for_the_one_before_it(twins: Twins) -> None:
-    asked = (b'{"command_id": "a"}', b'{"command_id": "b"}')
-    asking = [twins.ask("pause", data) for data in asked]
-    for data in asked:
-        await twins.store("pause", data)
-    taken = [await twins.take() for _ in asked]
-    assert not any(request.done() for request in asking)
-    for command in reversed(taken):
-        twins.carry_out(command, f"at {command.seq}")
-    answers = [await answered(request) for request in asking]
-    assert [answer.command_id for answer in answers] == ["a", "b"]
-    assert [answer.reason for answer in answers] == [f"at {command.seq}" for command in taken]
-
-
-async def test_requests_without_an_id_are_answered_in_the_order_of_asking(twins: Twins) -> None:
-    asking = [twins.ask("resume", b"{}") for _ in range(3)]
-    for number in range(3):
-        await twins.store("resume", b'{"command_id": "%s%d"}' % (NAMED_BY_THE_GUARD.encode(), number))
-    taken = [await twins.take() for _ in asking]
-    for command in reversed(taken):
-        twins.carry_out(command)
-    answers = [await answered(request) for request in asking]
-    assert [answer.command_id for answer in answers] == [f"{NAMED_BY_THE_GUARD}{n}" for n in range(3)]
-
-
-async def test_what_is_stored_and_not_carried_out_in_time_is_answered_as_that(twins: Twins) -> None:
-    asking = twins.ask("pause", b'{"command_id": "a"}')
-    await twins.store("pause", b'{"command_id": "a"}')
-    answer = await answered(asking)
-    assert (answer.status, answer.reason) == ("accepted", "stored; not carried out yet")
-
-
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("named", [True, False])
-async def test_what_nobody_stores_is_refused_and_a_late_deploy_or_resume_comes_to_nothing(
-    twins: Twins, verb: str, named: bool
-) -> None:
-    content = {"reason": "why not"} | ({"command_id": "mine"} if named else {})
-    refused = await answered(twins.ask(verb, json.dumps(content).encode()))
-    assert refused.status == "rejected"
-    assert refused.reason.startswith(NOT_STORED)
-    assert "the guard" in refused.reason
-    # The guard stores it all the same: it was frozen.
-    late = json.dumps(content | {"command_id": "mine" if named else f"{NAMED_BY_THE_GUARD}1"}).encode()
-    await twins.store(verb, late)
-    taken = await twins.take()
-    assert (taken.command is None) == (verb in ("deploy", "resume"))
-    assert taken.error == (TOO_LATE if verb in ("deploy", "resume") else "")
-    # Asked again, and stored in time: that is done.
-    again = twins.ask(verb, json.dumps(content).encode())
-    await twins.store(verb, late)
-    taken = await twins.take()
-    assert taken.command is not None
-    twins.carry_out(taken)
-    assert (await answered(again)).status == "accepted"
-
-
-async def test_what_an_operator_stores_is_not_taken_for_what_was_refused(twins: Twins) -> None:
-    assert (await answered(twins.ask("deploy", b"{}"))).status == "rejected"
-    await twins.store("deploy", b"{}")
-    await twins.store("deploy", b'{"command_id": "mine"}')
-    assert [(await twins.take()).error for _ in range(2)] == ["", ""]
 
 
 async def test_the_services_protocol_shows_every_endpoint(asker: Asker) -> None:
