@@ -118,12 +118,8 @@ async def _prepare_tables(settings: BackupSettings, password: str, revision: str
         applied = await tables.revision()
         if used := applied and await tables.used():
             raise Refused(f"table {used} has been used: {_EMPTY_IT}")
-    if applied not in (None, revision):
-        raise Refused(
-            f"the tables are of revision {applied} already, the archive's of {revision}: {_EMPTY_IT}"
-        )
-    if applied is None:
-        await migrate_async(settings.database_url, password, to=revision)
+    if applied != revision:
+        await migrate_async(settings.database_url, password, anew_as=revision)
 
 
 async def _fill(

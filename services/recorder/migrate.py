@@ -30,6 +30,26 @@ ALSO = {
 
 _SCHEMA = Path(__file__).with_name("schema")
 _ONE_AT_A_TIME = 0x6465736B  # an advisory lock's number: "desk"
+# What the migrations made, and their owner after them; not what an extension did.
+_DELETE_ALL = f"""
+DO $do$
+DECLARE
+    made text;
+BEGIN
+    DROP SCHEMA IF EXISTS {VIEWER} CASCADE;
+    FOR made IN
+        SELECT 'TABLE ' || oid::regclass FROM pg_class
+        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND relowner = current_user::regrole
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
+        UNION ALL
+        SELECT 'FUNCTION ' || oid::regprocedure FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND proowner = current_user::regrole
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+    LOOP
+        EXECUTE 'DROP ' || made || ' CASCADE';
+    END LOOP;
+END
+$do$"""  # noqa: S608 - the role's name is a constant
 
 
 def migrate(database_url: str, password: str, *, patience: float = 30.0) -> None:
@@ -43,21 +63,26 @@ def migrate(database_url: str, password: str, *, patience: float = 30.0) -> None
 
 
 async def migrate_async(
-    database_url: str, password: str, *, patience: float = 30.0, to: str | None = None
+    database_url: str, password: str, *, patience: float = 30.0, anew_as: str | None = None
 ) -> None:
-    """`migrate` for callers inside an event loop; an empty database may be brought `to` an older revision."""
+    """`migrate` for callers inside an event loop.
+
+    With `anew_as` all tables are deleted and made again as that revision had them.
+    """
     connection = await _connect(database_url, password, patience)
     try:
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
+            if anew_as is not None:
+                await connection.execute(_DELETE_ALL)
             applied = await _applied(connection)
             if applied is not None and applied > newest():
                 raise InvalidInput(
                     f"the database has revision {applied}, this desk knows {newest()}: update it"
                 )
-            if applied != (to or newest()):
-                await connection.execute(migration_sql(applied, to or "head"))
-            if to in (None, newest()):
+            if applied != (anew_as or newest()):
+                await connection.execute(migration_sql(applied, anew_as or "head"))
+            if anew_as in (None, newest()):
                 await _grant(connection)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailable(f"the database could not be migrated: {error}") from None

@@ -30,6 +30,7 @@ ASKING = (
     "test_recorder_states.py",
     "test_state_views.py",
     "test_grafana_states.py",
+    "test_restore_elsewhere.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""Backup and restore on real servers: whole desks as `desk up` starts them, and what a restore refuses."""
+"""Backups on real servers: of whole desks as `desk up` starts them, and what the backup's login may do."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ import pytest
 from services.backup import streams
 from services.backup.archive import Archive
 from services.backup.cut import Memory
-from services.backup.settings import BackupSettings
 from services.backup.taking import take
 from services.shared import subjects
 from services.shared.bus import Bus
 from services.shared.errors import BusError, Refused
 from services.shared.streams import prepare
-from tests.conftest import ROOT, Database, NatsForTests, PostgresForTests
+from tests.archives import backup_settings, recorded
+from tests.conftest import ROOT, Database, NatsForTests
 from tests.desk_process import DeskProcess, desk, listening
-from tests.guard_at_work import beat
 from tests.hearing import until_step
-from tests.recorder_at_work import Emitting, all_recorded, equity, publish, recording
+from tests.recorder_at_work import Emitting, equity
 
 WHOLE_DESK = pytest.mark.xdist_group("desk")
 
@@ -128,47 +127,13 @@ async def test_a_desk_that_was_halted_with_a_run_behind_it_is_halted_when_restor
         two.stop()
 
 
-def _settings(
-    server: NatsForTests,
-    database: str,
-    password_file: Path,
-    folder: Path,
-    user: str = "backup",
-) -> BackupSettings:
-    (folder / "backups").mkdir(exist_ok=True)
-    return BackupSettings(
-        nats_url=server.url,
-        nats_password_file=server.password_file(user),
-        database_url=database,
-        database_password_file=password_file,
-        data_dir=folder,
-        backup_dir=folder / "backups",
-    )
-
-
-def _backup_settings(server: NatsForTests, database: Database, folder: Path) -> BackupSettings:
-    return _settings(server, database.dsn("backup"), database.password_file("backup"), folder)
-
-
-async def _recorded(server: NatsForTests, database: Database, trader: str) -> None:
-    """A desk with a few events, recorded, and the memory of those who said them."""
-    admin = await server.connect("admin")
-    say = Emitting(trader, "run-1")
-    async with recording(server, database):
-        await publish(admin, say.messages(equity(n, Decimal(n)) for n in range(1, 40)))
-        await all_recorded(admin)
-    memory = {"number": 1, "run": {"run_id": "run-1", "speed": 60.0, "seqs": {"trader": 39}}}
-    await admin.put(subjects.SNAPSHOTS, f"trader.{trader}", json.dumps(memory).encode())
-    await admin.close()
-
-
 async def test_the_backups_login_reads_and_writes_down_how_it_went_and_can_do_nothing_else(
     fresh_nats: NatsForTests, database: Database, tmp_path: Path
 ) -> None:
-    await _recorded(fresh_nats, database, "main")
+    await recorded(fresh_nats, database, "main")
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "own.py").write_text("pass\n")
-    path = await take(_backup_settings(fresh_nats, database, tmp_path), datetime.now(UTC))
+    path = await take(backup_settings(fresh_nats, database, tmp_path), datetime.now(UTC))
     with Archive(path) as archive:
         names = {part.name for part in archive.manifest.parts}
         assert archive.part("database/events.gz").count == 39
@@ -198,7 +163,7 @@ async def test_a_replay_that_stands_still_is_not_backed_up_and_the_database_says
     admin = await fresh_nats.connect("admin")
     memory = {"number": 1, "run": {"run_id": "run-1", "speed": 0.0, "seqs": {"trader": 250}}}
     await admin.put(subjects.SNAPSHOTS, "trader.main", json.dumps(memory).encode())
-    settings = _backup_settings(fresh_nats, database, tmp_path)
+    settings = backup_settings(fresh_nats, database, tmp_path)
     with pytest.raises(Refused, match="stands still"):
         await take(settings, datetime.now(UTC), patience=0.2)
     assert [path.name for path in settings.backup_dir.iterdir()] == [".lock"]
@@ -246,91 +211,6 @@ async def test_what_the_memory_does_not_know_is_deleted_beyond_the_fence_and_can
     assert await admin.last_sequence(subjects.EVENTS) == 25  # and repeats are told again
     window = (await admin.js.stream_info(subjects.EVENTS)).config.duplicate_window
     assert window == 120
-    await admin.close()
-
-
-def _restore(
-    server: NatsForTests, postgres: PostgresForTests, folder: Path, archive: str, *, given: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    folder.mkdir(exist_ok=True)
-    (folder / "backups").mkdir(exist_ok=True)
-    with (given or Path(os.devnull)).open("rb") as standard_input:
-        return subprocess.run(
-            [sys.executable, "-m", "services.backup", "restore", archive],
-            cwd=ROOT,
-            stdin=standard_input,
-            env={
-                **{name: value for name, value in os.environ.items() if not name.startswith("DESK_")},
-                "DESK_NATS_URL": server.url,
-                "DESK_NATS_PASSWORD_FILE": str(server.password_file("admin")),
-                "DESK_DATABASE_URL": postgres.dsn("owner"),
-                "DESK_DATABASE_PASSWORD_FILE": str(postgres.password_file("owner")),
-                "DESK_DATA_DIR": str(folder),
-                "DESK_BACKUP_DIR": str(folder / "backups"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
-async def _rows(postgres: PostgresForTests, statement: str) -> Any:
-    server = Database(postgres, "desk")
-    connection = await server.connect("owner")
-    try:
-        return await connection.fetchval(statement)
-    finally:
-        await connection.close()
-
-
-async def test_a_restore_refuses_what_it_must_and_then_does_it_whole(
-    nats_server: NatsForTests,
-    fresh_nats: NatsForTests,
-    fresh_postgres: PostgresForTests,
-    database: Database,
-    tmp_path: Path,
-    trader_id: str,
-) -> None:
-    await _recorded(nats_server, database, trader_id)
-    made = await take(_backup_settings(nats_server, database, tmp_path), datetime.now(UTC))
-    folder = tmp_path / "new"
-
-    def refused(code: int, text: str, archive: Path = made) -> None:
-        done = _restore(fresh_nats, fresh_postgres, folder, str(archive))
-        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
-
-    damaged = tmp_path / "damaged.tar"
-    whole = made.read_bytes()
-    damaged.write_bytes(whole.replace(b'"schema_revision"', b'"schema_revisi0n"'))
-    refused(2, "damaged.tar", damaged)
-
-    admin = await fresh_nats.connect("admin")
-    beating = asyncio.create_task(beat(admin, "main"))
-    await asyncio.to_thread(refused, 4, "trader is running")
-    beating.cancel()
-
-    await admin.store("alert.main", b"{}")
-    await asyncio.to_thread(refused, 4, "stream EVENTS has been used")
-    await admin.js.delete_stream(subjects.EVENTS)
-    await prepare(admin)
-
-    await _rows(
-        fresh_postgres, "INSERT INTO runs (run_id, trader, phase, phase_seq) VALUES ('r', 't', 'p', 1)"
-    )
-    await asyncio.to_thread(refused, 4, "table runs has been used")
-    await _rows(fresh_postgres, "DELETE FROM runs")
-
-    done = await asyncio.to_thread(_restore, fresh_nats, fresh_postgres, folder, "-", given=made)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "backups" / made.name).read_bytes() == whole
-    assert await _rows(fresh_postgres, f"SELECT count(*) FROM equity WHERE trader = '{trader_id}'") == 39
-    kept = [
-        json.loads(message.data)["seq"]
-        async for message in admin.read(subjects.EVENTS, subject=f"equity.{trader_id}")
-    ]
-    assert sorted(kept) == list(range(1, 40))
-    info = await admin.js.consumer_info(subjects.EVENTS, subjects.RECORDER)
-    assert info.num_pending == (await admin.js.stream_info(subjects.EVENTS)).state.messages
     await admin.close()
 
 

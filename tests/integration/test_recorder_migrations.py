@@ -13,6 +13,7 @@ from services.launcher.ports import free_port
 from services.recorder.migrate import ALSO, RIGHTS, migrate_async, migration_sql, newest
 from services.shared.errors import InvalidInput, StorageUnavailable
 from tests.conftest import Database, PostgresForTests
+from tests.older_tables import UNDO, back_to
 from tests.recorded_runs import record_run
 
 
@@ -52,31 +53,8 @@ async def test_each_role_has_the_rights_of_its_work_and_no_more(database: Databa
         await connection.close()
 
 
-_UNDO = {
-    "0007": "SELECT 'only the full edition of TimescaleDB has anything of it'",
-    "0006": "DROP TABLE service_states, stream_states, deployment_states, limit_states, part_versions, desk_minutes,"
-    " backups CASCADE; DROP VIEW grafana.dead_letter_counts, grafana.dead_letter_list, grafana.verdicts,"
-    " grafana.denial_reasons, grafana.limit_history, grafana.halts, grafana.halt_latencies;"
-    " DROP INDEX commands_that_block",
-    "0005": "DROP SCHEMA grafana CASCADE; DROP TABLE trade_days, trade_rs; DROP INDEX trades_by_run_time",
-    "0004": "DROP TABLE denials; DROP INDEX alerts_by_id, alerts_critical, events_of_acknowledgements;"
-    " ALTER TABLE run_totals DROP COLUMN approved, DROP COLUMN denied",
-    "0003": "DROP TABLE trade_kinds, trade_months; DROP INDEX trades_of_run_by_time, trades_of_run_by_pnl,"
-    " trades_of_run_by_r, trades_of_trader_by_time, trades_of_trader_by_pnl, trades_of_trader_by_r, trades_by_number,"
-    " orders_by_trade, orders_denied; CREATE INDEX trades_by_trader ON trades (trader, trade_time)",
-    "0002": "ALTER TABLE run_totals DROP COLUMN longest_win_streak, DROP COLUMN longest_loss_streak",
-}
-
-
-async def _back_to(owner: asyncpg.Connection[asyncpg.Record], revision: str) -> None:
-    """The tables as they were at `revision`."""
-    for later in sorted((name for name in _UNDO if name > revision), reverse=True):
-        await owner.execute(_UNDO[later])
-    await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
-
-
 def test_every_migration_after_the_first_can_be_undone_here() -> None:
-    assert [f"{number:04}" for number in range(2, int(newest()) + 1)] == sorted(_UNDO)
+    assert [f"{number:04}" for number in range(2, int(newest()) + 1)] == sorted(UNDO)
 
 
 @pytest.mark.parametrize("sums", ["trade_kinds", "trade_months", "trade_days", "trade_rs"])
@@ -89,7 +67,7 @@ async def test_trades_recorded_before_they_were_sorted_out_are_counted(database:
         before = await owner.fetch(everything)
         assert len(before) > (10 if sums in ("trade_kinds", "trade_days") else 3)
         assert sum(row["trades"] for row in before) == 12_003
-        await _back_to(owner, "0002")
+        await back_to(owner, "0002")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(everything)] == [dict(row) for row in before]
     finally:
@@ -109,7 +87,7 @@ async def test_the_longest_streaks_of_runs_recorded_before_there_was_a_column_ar
             (10, 10),
             (0, 9),
         ]
-        await _back_to(owner, "0001")
+        await back_to(owner, "0001")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         assert [dict(row) for row in await owner.fetch(totals)] == [dict(row) for row in before]
     finally:
@@ -132,7 +110,7 @@ async def test_the_verdicts_of_runs_recorded_before_they_were_counted_are_counte
                  '{"reasons": [{"code": "spread", "text": "last"}, {"code": "positions", "text": "1"}]}')
             ) AS given (n, state, detail)"""
         )
-        await _back_to(owner, "0003")
+        await back_to(owner, "0003")
         await migrate_async(database.dsn("owner"), database.password("owner"))
         totals = await owner.fetchrow("SELECT approved, denied, trades FROM run_totals")
         assert totals is not None
