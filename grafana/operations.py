@@ -176,7 +176,7 @@ def _alive() -> Panels:
         unit="s",
         none="Nothing written down yet",
         colors=((None, GREEN), (25 * 3600, RED)),
-    )
+    ).decimals(1)
     ways = control(*_CONTROL, title="What to do", about="The desk's own pages.")
     return [ways, services, silence, pending, letters, backup]
 
@@ -203,9 +203,7 @@ def _recorder() -> Panels:
             7,
             "Time a batch takes to write",
             at=place(12, 10, 12, 8),
-            about="From the first statement to the commit: the mean of a minute's batches, and the "
-            "longest. Gaps: nothing "
-            "came.",
+            about="From the first statement to the commit: the mean of a minute's batches, and the longest.",
             unit="s",
             none=_NOT_WRITTEN,
             asks=[Query(_BATCHES, series=True)],

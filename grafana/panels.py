@@ -137,7 +137,10 @@ def control(*ways: tuple[str, str], about: str, title: str = "Control", height: 
 def phase(query: str, number: int, *, at: model.GridPos, about: str) -> stat.Panel:
     """What a deployment does, in its colour. `query` gives the column `phase`."""
     return panel(
-        figure("phase").mappings(words(PHASES)).color_mode(kinds.BigValueColorMode.BACKGROUND),
+        figure("phase")
+        .mappings(words(PHASES))
+        .color_mode(kinds.BigValueColorMode.BACKGROUND)
+        .thresholds(steps((None, GREY))),
         number,
         "Phase",
         at=at,
@@ -156,14 +159,16 @@ def curve() -> timeseries.Panel:
         .legend(_legend(shown=False))
         .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
         .line_width(1)
-        .show_points(kinds.VisibilityMode.NEVER)
+        # Where there is room: a lone mark has no line.
+        .show_points(kinds.VisibilityMode.AUTO)
         .span_nulls(True)
         .thresholds(steps((None, DIM)))
     )
 
 
 def bars(column: str) -> barchart.Panel:
-    """A bar for each row; `column` is the text below it."""
+    """A bar for each row; `column` is the text below it. Grafana writes a name that it leaves out as the panel's answer
+    without data, and the kit has it cut every name to nothing: hence the last two."""
     return (
         barchart.Panel()
         .x_field(column)
@@ -173,6 +178,8 @@ def bars(column: str) -> barchart.Panel:
         .x_tick_label_spacing(100)
         .legend(_legend(shown=False))
         .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI))
+        .x_tick_label_max_length(40)
+        .override_by_regexp("/.*/", given(noValue=None))
     )
 
 
@@ -248,8 +255,8 @@ METER: Final = {"custom__cellOptions": {"type": "gauge", "mode": "basic", "value
 """Draws a cell's share of 1 as a bar, as an override's properties."""
 
 
-# Until 12.2 a table hides a column by the first, later ones by the second; each ignores the other's.
-HIDDEN: Final = {"custom__hidden": True, "custom__hideFrom": {"viz": True, "legend": True, "tooltip": True}}
+# Before 12.2 a table hides a column by the first, since then by the second.
+HIDDEN: Final = {"custom__hidden": True, "custom__hideFrom__viz": True}
 
 
 def chosen(name: str, label: str, sql: str, *, about: str, shown: bool = True) -> dashboard.QueryVariable:
@@ -327,7 +334,9 @@ def desk_dashboard(uid: str, title: str, *, about: str, emergency: str) -> dashb
             )
         )
         .link(
-            desk_link("Console", "/", icon="apps", about="The desk's own pages: deploy, stop, limits, alerts")
+            desk_link(
+                "Console", "/", icon="dashboard", about="The desk's own pages: deploy, stop, limits, alerts"
+            )
         )
         .link(desk_link("Emergency", emergency, icon="question", about="What to do when something is wrong"))
     )

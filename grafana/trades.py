@@ -36,7 +36,7 @@ from grafana.panels import (
     words,
 )
 
-MONEY = "locale"  # 10,123.45: the run's currency stands in the title
+MONEY = "locale"  # 10,123.45, without noughts at the end: the run's currency stands in the title
 _PRICE_DECIMALS = 5
 NO_RUN = "No run yet"
 NOT_HERE = "Nothing in this range: pick a run below, or Current run above"

@@ -265,6 +265,17 @@ def test_grafana_hears_who_somebody_is_from_the_api_and_never_from_a_browser(des
                 told = [line for line in heard if line.startswith("x-webauth-")]
                 assert sorted(told) == [f"x-webauth-role: {rights.lower()}", f"x-webauth-user: {role}"]
                 assert not any(line.startswith(("cookie:", "authorization:")) for line in heard)
+            opening = {
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            }
+            socket = browser.get("/grafana/api/live/ws", headers=opening)
+            assert socket.status_code == 200
+            assert "upgrade: websocket" in socket.text.lower()
+            browser.cookies.clear()
+            assert browser.get("/grafana/api/live/ws", headers=opening).status_code == 401
     finally:
         subprocess.run(("docker", "rm", "-f", stand_in), capture_output=True, check=False)
 

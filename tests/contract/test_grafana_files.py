@@ -152,6 +152,15 @@ def test_an_empty_cell_of_a_table_is_a_dash_and_not_the_panels_answer_without_da
 
 
 @_ALL
+def test_the_names_below_bars_are_neither_cut_to_nothing_nor_replaced(name: str) -> None:
+    for panel in panels(BOARDS[name]):
+        if panel["type"] == "barchart":
+            assert panel["options"]["xTickLabelMaxLength"] > 10, panel["title"]
+            unset = {"matcher": {"id": "byRegexp", "options": "/.*/"}, "properties": [{"id": "noValue"}]}
+            assert unset in panel["fieldConfig"]["overrides"], panel["title"]
+
+
+@_ALL
 def test_links_lead_where_grafana_lets_them(name: str) -> None:
     board = BOARDS[name]
     uids = {board["uid"] for board in BOARDS.values()}
