@@ -18,6 +18,20 @@ CONNECTIONS = {"owner": 4, "recorder": 16, "api": 24, "grafana": 16, "backup": 4
 """How many each may hold at once: whoever sends Grafana long queries takes nobody else's place."""
 _SETTINGS = {"grafana": {"default_transaction_read_only": "on", "statement_timeout": "15s", "jit": "off"}}
 """What a role begins with. It may set it otherwise: what it may do at all is for GRANT to say."""
+_NOBODYS = ("lo_create", "lo_creat", "lo_from_bytea", "pg_logical_emit_message")
+"""Functions by which whoever may connect could fill the disk; PostgreSQL lets everybody."""
+_TAKE_AWAY = """
+DO $do$
+DECLARE
+    taken regprocedure;
+BEGIN
+    FOR taken IN
+        SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(ARRAY[{}])
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', taken);
+    END LOOP;
+END
+$do$"""
 
 
 async def ensure_roles(
@@ -44,6 +58,9 @@ async def ensure_roles(
         await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
         for role in ROLES:
             await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE} TO {role}")
+        await connection.close()
+        connection = await _connect(address, superuser[:1], patience, DATABASE)
+        await connection.execute(_TAKE_AWAY.format(", ".join(f"'{name}'" for name in _NOBODYS)))
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailable(f"the database's roles could not be made: {type(error).__name__}") from None
     finally:
@@ -51,14 +68,14 @@ async def ensure_roles(
 
 
 async def _connect(
-    address: str, passwords: Sequence[str], patience: float
+    address: str, passwords: Sequence[str], patience: float, database: str = "postgres"
 ) -> asyncpg.Connection[asyncpg.Record]:
     deadline = time.monotonic() + patience
     while True:
         for password in passwords:
             try:
                 return await asyncpg.connect(
-                    f"postgresql://{SUPERUSER}@{address}/postgres", password=password, timeout=10
+                    f"postgresql://{SUPERUSER}@{address}/{database}", password=password, timeout=10
                 )
             except (OSError, asyncpg.PostgresError) as error:
                 refused = type(error).__name__
