@@ -1,7 +1,8 @@
 """Every query of Grafana's dashboards and alert rules on a million trades: how many rows, how long.
 
-A run of 1,000,000 trades, 5,000,000 equity marks and as many bars, beside a small one. Each query is sent as Grafana
-sends it, under its role: over the whole run, its last weeks and its last hours. Prints a table of them all.
+A run of 1,000,000 trades, 5,000,000 equity marks and as many bars, beside a small one, and a week of the desk's own
+state. Each query is sent as Grafana sends it, under its role: over the whole run, the last week and the last hours;
+Risk and Operations by the clock. Prints a table of them all.
 
     panels_slowest_ms        the slowest query's time, its median of five
 """
@@ -22,8 +23,10 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
+from grafana.trading import UID as TRADING
 from services.shared.database_roles import DATABASE
 from tests.bench.dashboard_bench import SPACING, _fill, _servers
+from tests.bench.desk_rows import record_desk
 from tests.conftest import Database
 from tests.grafana_panels import Asked, Shown, boards, expanded, queries, rules, variables
 from tests.recorded_runs import START
@@ -60,6 +63,7 @@ async def _took(grafana: Connection, asked: Asked, span: str, shown: Shown) -> T
 
 
 async def _measured(grafana: Connection, end: datetime) -> AsyncIterator[Took]:
+    now = datetime.now(UTC)
     for board in boards().values():
         values = {"trader": TRADER, "run": RUN}
         for asked, variable in zip(variables(board), board["templating"]["list"], strict=True):
@@ -67,11 +71,11 @@ async def _measured(grafana: Connection, end: datetime) -> AsyncIterator[Took]:
             yield await _took(grafana, asked, "-", shown)
             rows = await grafana.fetch(expanded(asked, shown, timescale=True))
             values.setdefault(variable["name"], str(rows[0][-1]) if rows else "")
+        until = end if board["uid"] == TRADING else now
         for span, back in RANGES.items():
             for asked in queries(board):
-                start = end - back if back is not None else START
-                yield await _took(grafana, asked, span, Shown(start, end, values))
-    now = datetime.now(UTC)
+                start = until - back if back is not None else START
+                yield await _took(grafana, asked, span, Shown(start, until, values))
     for asked, back in rules():
         yield await _took(grafana, asked, "-", Shown(now - back, now, {}))
 
@@ -79,6 +83,9 @@ async def _measured(grafana: Connection, end: datetime) -> AsyncIterator[Took]:
 async def measure(database: Database, trades: int) -> list[Took]:
     """Fill the tables and time every query."""
     await _fill(database, TRADER, trades // 100, trades, marks_a_trade=MARKS_A_TRADE, bars=True)
+    owner = await database.connect("owner")
+    await record_desk(owner, TRADER, RUN)
+    await owner.close()
     grafana = await database.connect("grafana")
     try:
         end = START + trades * MARKS_A_TRADE * SPACING
