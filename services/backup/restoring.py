@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from services.backup import database, streams
-from services.backup.archive import Archive, Part
+from services.backup.archive import Archive, Manifest, Part
 from services.backup.settings import BackupSettings
 from services.backup.taking import FOLDERS, known
 from services.recorder.migrate import migrate_async, newest
@@ -51,6 +51,7 @@ async def restore(settings: BackupSettings, path: Path, tell: Callable[[str], No
             settings.nats_url, user=ADMIN, password=read_secret(settings.nats_password_file), patience=60
         )
         try:
+            check_version(archive.manifest, bus.server_version)
             await _check_nobody_runs(bus)
             await _check_streams_unused(bus)
             _check_files_unused(settings.data_dir, archive)
@@ -61,6 +62,22 @@ async def restore(settings: BackupSettings, path: Path, tell: Callable[[str], No
             await prepare(bus, nodes=settings.nats_nodes)
         finally:
             await bus.close()
+
+
+def check_version(manifest: Manifest, here: str) -> None:
+    """Raises InvalidInput when NATS is older than the one that packed the streams.
+
+    It may not know their form, as 2.12 does not know 2.15's.
+    """
+    made_by = manifest.versions["nats"]
+    if _minor(made_by) > _minor(here):
+        raise InvalidInput(
+            f"{manifest.name} was made with NATS {made_by}, here runs {here}: update NATS first"
+        )
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 async def _check_nobody_runs(bus: Bus) -> None:
@@ -196,4 +213,4 @@ def _write_file(path: Path, archive: Archive, part: Part, written: list[Path]) -
         raise InvalidInput(f"{part.name} cannot be written: {error.strerror}") from None
 
 
-__all__ = ["restore"]
+__all__ = ["check_version", "restore"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -18,7 +19,7 @@ BUCKETS: Final = (subjects.SNAPSHOTS, subjects.DEPLOYMENTS, subjects.LIMITS)
 """Leases and sessions are for the moment, credentials are sealed to a key that is in no archive."""
 STREAMS: Final = (subjects.EVENTS, subjects.COMMANDS, subjects.MARKET)
 _PIECE_WITHIN: Final = 30.0
-_SHORTEST_WINDOW: Final = 100_000_000  # nanoseconds
+_SHORTEST_WINDOW: Final = 0.1
 _DONE: Final = ("", "204")
 
 
@@ -53,11 +54,13 @@ async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], None]) -> dic
 async def restore(bus: Bus, stream: str, about: dict[str, Any], pieces: Iterable[bytes]) -> None:
     """Make a stream that is not there of a snapshot. For the admin user. Raises BusError.
 
-    The server is to forget the ids in it: NATS 2.12 reads them anew from what is restored, and what is cut
+    The server is to forget the ids in it: NATS reads them anew from what is restored, and what is cut
     would, for two minutes after it was first said, be taken for a repeat when it is said again, acknowledged
-    and dropped (2.15 forgets them by itself). `shared.streams.prepare` sets the window as it was.
+    and dropped. `shared.streams.prepare` sets the window as it was.
     """
-    config = {**about["config"], "duplicate_window": _SHORTEST_WINDOW}
+    # Whatever is in the snapshot is then older than that.
+    await asyncio.sleep(_SHORTEST_WINDOW)
+    config = {**about["config"], "duplicate_window": int(_SHORTEST_WINDOW * 1e9)}
     opened = await _ask(bus, f"$JS.API.STREAM.RESTORE.{stream}", {**about, "config": config})
     try:
         for piece in pieces:

@@ -135,7 +135,7 @@ async def _write(settings: BackupSettings, path: Path, now: datetime, patience: 
                         made=now.astimezone(UTC).isoformat(),
                         versions={
                             "desk": __version__,
-                            "nats": str(bus.client.connected_server_version),
+                            "nats": bus.server_version,
                             **export.versions,
                         },
                         schema_revision=export.revision,

@@ -228,8 +228,7 @@ class DeskState:
     async def _write_streams(self, connection: asyncpg.Connection, seen: Seen) -> None:
         if seen.streams:
             await connection.execute(statements.STREAMS, *_columns(seen.streams))
-            server = self._bus.client.connected_server_version
-            await connection.execute(statements.PART, "NATS", f"{server.major}.{server.minor}.{server.patch}")
+            await connection.execute(statements.PART, "NATS", self._bus.server_version)
 
     async def _write_minutes(
         self, connection: asyncpg.Connection, seen: Seen, shares: Iterable[tuple[str, str, float]]

@@ -139,6 +139,12 @@ class Bus:
         return self._client
 
     @property
+    def server_version(self) -> str:
+        """Of the server it is connected to: `2.12.8`."""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
+    @property
     def js(self) -> JetStreamContext:
         """nats-py's own JetStream context, for what has no method here."""
         return self._js

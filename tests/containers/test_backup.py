@@ -9,6 +9,9 @@ import pytest
 
 from tests.conftest import ROOT, lacking
 from tests.containers.composed import GROUP, Composed, composed
+from tests.desk_process import desk as native
+from tests.desk_process import listening
+from tests.hearing import until_step
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(1200)]
 
@@ -121,6 +124,23 @@ def test_a_desk_that_is_restored_on_an_empty_machine_goes_on_and_a_halted_one_st
         for path in made:
             path.unlink(missing_ok=True)
     assert trades.count(b"\n") > 1
+
+
+async def test_a_desk_moves_from_one_machines_processes_into_containers_and_trades_on(tmp_path: Path) -> None:
+    with native(tmp_path / "native", "--speed", "36000") as one:
+        one.cli("deploy", "--strategy", "donchian")
+        async with listening(one) as client:
+            await until_step(client, 60)
+        archive = one.folder / "backups" / one.cli("backup").stdout.split()[-1]
+        run = one.status()["run_id"]
+    with composed("moved") as desk:
+        desk.script("deploy/desktop/RESTORE.sh", str(archive))
+        desk.up()
+        with desk.api() as api:
+            status = api.get("/api/status").json()
+            assert (status["run_id"], status["phase"]) == (run, "MONITORING")
+        _trades_on(desk, run)
+        _every_event_is_there_once(desk, run)
 
 
 def _login(desk: Composed, secret: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.backup.archive import Archive, ArchiveWriter, Manifest, drop_unfinished
 from services.backup.keeping import archives, due, late, made_at, name_of, to_prune
+from services.backup.restoring import check_version
 from services.shared.errors import InvalidInput
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
@@ -93,12 +94,23 @@ def _archive(path: Path) -> None:
             Manifest(
                 name=path.name,
                 made=NOW.isoformat(),
-                versions={},
+                versions={"nats": "2.12.8"},
                 schema_revision="0004",
                 fences={},
                 parts=out.parts,
             )
         )
+
+
+def test_an_archive_of_a_newer_nats_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / name_of(NOW)
+    _archive(path)
+    with Archive(path) as archive:
+        for fits in ("2.12.0", "2.13.0", "3.0.0"):
+            check_version(archive.manifest, fits)
+        for older in ("2.11.9", "1.20.0"):
+            with pytest.raises(InvalidInput, match="update NATS"):
+                check_version(archive.manifest, older)
 
 
 def test_an_archive_is_a_plain_tar_whose_sums_anybody_can_check(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Nothing is stored here: what is chosen for a strategy goes into the Deploy dialo
 from __future__ import annotations
 
 import platform
-import re
 from datetime import UTC, datetime
 from html import escape
 
@@ -229,6 +228,6 @@ def agreement(found: list[ServicePulse]) -> str:
 
 def _nats(desk: Desk) -> str:
     try:
-        return re.sub(r"[^\d.]", "", str(desk.line.bus.client.connected_server_version))
+        return desk.line.bus.server_version
     except BusError as error:
         return f"not to be had: {error}"
