@@ -41,14 +41,14 @@ class Display:
         data, self._revision = await self._look()
         self.shown = Deployment.model_validate_json(data) if data else None
 
-    async def show(self, now_is: Situation, *, finished: bool = False) -> None:
-        """Show what has changed; NATS away is no reason to wait, the next call shows it."""
+    async def show(self, now_is: Situation, *, finished: bool = False) -> bool:
+        """Show what has changed, and tell whether it stands there; when NATS is away the next call shows it."""
         at = asyncio.get_running_loop().time()
         essence = _essence(now_is, finished)
         if essence == self._essence and (not now_is.active or at - self._at < _EVERY):
-            return
+            return True
         if not self._bus.connected:
-            return
+            return False
         shown = self._between.deployment(now_is, finished=finished, now=datetime.now(UTC))
         try:
             data = shown.model_dump_json(exclude_none=True).encode()
@@ -60,8 +60,9 @@ class Display:
         except BusError as error:
             self._revision = None
             log.warning("state_not_shown", detail=str(error))
-            return
+            return False
         self.shown, self._at, self._essence = shown, at, essence
+        return True
 
     async def _look(self) -> tuple[bytes, int]:
         found = await self._bus.get(subjects.DEPLOYMENTS, self._trader)

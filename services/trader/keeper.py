@@ -25,7 +25,7 @@ from services.trader.snapshot import Deferred, Latch, RunSnapshot, Snapshot, Sna
 
 log = structlog.get_logger(__name__)
 
-_RETRY_AFTER = 0.5
+RETRY_AFTER = 0.5
 T = TypeVar("T")
 
 
@@ -40,7 +40,7 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             log.warning("nats_unavailable", detail=str(error))
             if told_to_leave():
                 raise asyncio.CancelledError from None
-            await asyncio.sleep(_RETRY_AFTER)
+            await asyncio.sleep(RETRY_AFTER)
 
 
 class Keeper:
@@ -145,4 +145,4 @@ class Keeper:
         return any(each.stored().ends_waiting for each in self.deferred)
 
 
-__all__ = ["Keeper", "patiently"]
+__all__ = ["RETRY_AFTER", "Keeper", "patiently"]

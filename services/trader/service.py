@@ -28,7 +28,7 @@ from services.trader.guard_link import GuardLink
 from services.trader.inbox import Inbox, StoredCommand, StoredSignal
 from services.trader.inputs import CommandInput, EndOfData, Input, SignalInput
 from services.trader.journal import Message, outside_run
-from services.trader.keeper import Keeper, patiently
+from services.trader.keeper import RETRY_AFTER, Keeper, patiently
 from services.trader.lease import Lease, Owner
 from services.trader.live_watch import LiveWatch
 from services.trader.pacing import Pace
@@ -107,7 +107,7 @@ class Trader:
             if self._waiting is not None:
                 await self._wait_for_files(self._waiting)
             elif self._run is None:
-                await self._inbox.wait()
+                await self._wait_for_commands()
             else:
                 await self._drive(self._run)
 
@@ -121,6 +121,13 @@ class Trader:
             log.error("run_waits", run_id=kept.run_id, detail=str(error))
             self._waiting = Waiting(kept, self._settings, str(error))
 
+    async def _wait_for_commands(self) -> None:
+        """Until there is one, or a moment later: what could not be shown is shown then."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):
+                await self._inbox.wait()
+        await self._show()
+
     async def _wait_for_files(self, waiting: Waiting) -> None:
         """Say once what is missing; go on with the run when it is back, or see to a command before that."""
         if self._keeper.told != waiting.why:
@@ -128,10 +135,7 @@ class Trader:
             await self._show()
         run = await waiting.look()
         if run is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY):
-                    await self._inbox.wait()
-            await self._show()
+            await self._wait_for_commands()
             return
         self._run, self._waiting = run, None
         await self._tell_of_files(BACK, "")
@@ -214,7 +218,11 @@ class Trader:
             self._keeper.latch = Latch(
                 reason=reason, run_id=run.run_id, command_seq=self._keeper.commands_seq
             )
-        await self._show(finished=True)
+        # Once the run is forgotten nobody could show how it ended.
+        while not await self._show(finished=True):
+            if told_to_leave():
+                raise asyncio.CancelledError
+            await asyncio.sleep(RETRY_AFTER)
         self._run = None
         await self._save([], wait=True)
         log.info("run_finished", run_id=run.run_id, phase=phase, trades=run.loop.engine.book.trades)
@@ -232,10 +240,10 @@ class Trader:
     def _send(self, messages: Sequence[Message]) -> None:
         self._keeper.send(messages)
 
-    async def _show(self, *, finished: bool = False) -> None:
+    async def _show(self, *, finished: bool = False) -> bool:
         if self._lease.lost:  # what another owner shows is not ours to write over
-            return
-        await self._display.show(self._situation(), finished=finished)
+            return True
+        return await self._display.show(self._situation(), finished=finished)
 
     def _situation(self) -> Situation:
         keeper = self._keeper

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from services.shared.trades_file import COLUMNS
 from tests.browser.conftest import watched
@@ -69,6 +69,23 @@ def test_a_trades_whole_story_is_one_click_away_and_has_an_address(visit: Visit)
     expect(dialog).to_be_hidden()
     expect(_rows(visit.page).first.locator("a")).to_be_focused()
     assert "open=" not in visit.page.url
+
+
+def test_a_row_that_comes_after_its_story_was_closed_is_where_the_keyboard_goes_on(visit: Visit) -> None:
+    visit.log_in("/trades")
+    _rows(visit.page).first.locator("a").click()
+    dialog = visit.page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    held: list[Route] = []
+    visit.page.route("**/console/data/trades?*", held.append)
+    visit.page.reload()
+    expect(dialog).to_contain_text("risk asked ÷")
+    visit.page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    visit.page.unroute("**/console/data/trades?*")
+    for route in held:
+        route.continue_()
+    expect(_rows(visit.page).first.locator("a")).to_be_focused()
 
 
 def test_filters_stand_in_the_address_and_outlive_a_reload(visit: Visit) -> None:

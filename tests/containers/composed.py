@@ -23,6 +23,8 @@ GROUP = "browser"
 """The same worker's as the browser's tests: when Docker makes or removes a network, Chromium gives up whatever
 it is loading (ERR_NETWORK_CHANGED)."""
 ONCE = ("secrets", "prepare", "migrate")
+SPEAKING = ("trader", "risk", "recorder", "api")
+"""The services whose words tell most when something does not happen."""
 HEALTHY_WITHIN = 60
 """Seconds from `up` to all healthy, with the images built: what the desk promises."""
 _BUILD_WITHIN = 1200
@@ -171,7 +173,7 @@ class Composed:
             holds,
             what,
             within=within,
-            told=lambda: self.compose("logs", "--tail", "20", check=False).stdout[-8000:],
+            told=lambda: self.compose("logs", "--tail", "20", *SPEAKING, check=False).stdout[-16000:],
         )
 
 

@@ -12,6 +12,7 @@
   let turn = 0;
   let shown = {};
   let opened = null;
+  let left = null;
 
   const address = () => new URLSearchParams(window.location.search);
   const sorted = (query) => [query.get("sort") || "time", query.get("order") || "descending"];
@@ -87,6 +88,8 @@
     shown = { query, ...found };
     say(found.count);
     one("[data-rows]").replaceChildren(...(found.rows.length ? found.rows.map(row) : [nothing()]));
+    if (left && document.activeElement === document.body) back();
+    left = null;
     one(".desk-rows").classList.toggle("desk-one-run", Boolean(found.run));
     const pages = { first: found.previous || address().has("cursor"), previous: found.previous, next: found.next, last: found.last };
     for (const [name, there] of Object.entries(pages)) one(`[data-page=${name}]`).disabled = !there;
@@ -158,8 +161,17 @@
   function closed() {
     if (!address().get("open")) return;
     const key = address().get("open");
+    left = key;
     go({ open: "" }, { keepPage: true });
-    [...all("tr[data-open]")].find((line) => line.dataset.open === key)?.querySelector("a").focus();
+    back();
+  }
+
+  // To the trade whose story was closed; after a reload its row may be still to come.
+  function back() {
+    const line = [...all("tr[data-open]")].find((line) => line.dataset.open === left);
+    if (!line) return;
+    left = null;
+    line.querySelector("a").focus();
   }
 
   // --- refused orders ---
