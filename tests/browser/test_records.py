@@ -77,12 +77,15 @@ def test_a_row_that_comes_after_its_story_was_closed_is_where_the_keyboard_goes_
     dialog = visit.page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     held: list[Route] = []
-    visit.page.route("**/console/data/trades?*", held.append)
+    released: list[bool] = []
+    visit.page.route(
+        "**/console/data/trades?*", lambda route: route.continue_() if released else held.append(route)
+    )
     visit.page.reload()
     expect(dialog).to_contain_text("risk asked ÷")
     visit.page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    visit.page.unroute("**/console/data/trades?*")
+    released.append(True)
     for route in held:
         route.continue_()
     expect(_rows(visit.page).first.locator("a")).to_be_focused()
