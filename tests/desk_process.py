@@ -19,6 +19,7 @@ import httpx
 import nats
 from nats.aio.client import Client
 
+from services.shared.bus import Bus
 from tests.looking import until
 
 ROOT = Path(__file__).parent.parent
@@ -200,6 +201,10 @@ class DeskProcess:
         self.cli("trades", "--csv", str(out))
         return out.read_bytes()
 
+    def backed_up(self) -> Path:
+        """The archive of a backup made now."""
+        return self.folder / "backups" / self.cli("backup").stdout.split()[-1]
+
 
 @contextlib.asynccontextmanager
 async def listening(running: DeskProcess) -> AsyncIterator[Client]:
@@ -209,6 +214,18 @@ async def listening(running: DeskProcess) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+@contextlib.asynccontextmanager
+async def administering(running: DeskProcess) -> AsyncIterator[Bus]:
+    """A NATS connection with every right."""
+    port = json.loads((running.folder / "desk.json").read_text())["nats_port"]
+    password = (running.folder / "secrets" / "nats-admin").read_text().strip()
+    bus = await Bus.connect(f"nats://127.0.0.1:{port}", user="admin", password=password)
+    try:
+        yield bus
+    finally:
+        await bus.close()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import httpx
 
 from services.launcher.ports import free_port
 from tests.conftest import ROOT, lacking
+from tests.desk_process import SERVICES
 from tests.looking import until
 
 IMAGES = ("python:3.13-slim", "nats:2.12-alpine", "timescale/timescaledb:2.19.3-pg17", "caddy:2-alpine")
@@ -23,8 +24,6 @@ GROUP = "browser"
 """The same worker's as the browser's tests: when Docker makes or removes a network, Chromium gives up whatever
 it is loading (ERR_NETWORK_CHANGED)."""
 ONCE = ("secrets", "prepare", "migrate")
-SPEAKING = ("trader", "risk", "recorder", "api")
-"""The services whose words tell most when something does not happen."""
 HEALTHY_WITHIN = 60
 """Seconds from `up` to all healthy, with the images built: what the desk promises."""
 _BUILD_WITHIN = 1200
@@ -173,7 +172,7 @@ class Composed:
             holds,
             what,
             within=within,
-            told=lambda: self.compose("logs", "--tail", "20", *SPEAKING, check=False).stdout[-16000:],
+            told=lambda: self.compose("logs", "--tail", "20", *SERVICES, check=False).stdout[-16000:],
         )
 
 

@@ -131,7 +131,7 @@ async def test_a_desk_moves_from_one_machines_processes_into_containers_and_trad
         one.cli("deploy", "--strategy", "donchian")
         async with listening(one) as client:
             await until_step(client, 60)
-        archive = one.folder / "backups" / one.cli("backup").stdout.split()[-1]
+        archive = one.backed_up()
         run = one.status()["run_id"]
     with composed("moved") as desk:
         desk.script("deploy/desktop/RESTORE.sh", str(archive))

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.bus import Bus
 from services.shared.commands import VERBS
 from services.shared.events import AlertRaised, EquityMarked
 from services.shared.wire import encode
-from tests.desk_process import SERVICES, DeskProcess, desk
+from tests.desk_process import SERVICES, DeskProcess, administering, desk
 from tests.recorder_at_work import all_recorded
 
 pytestmark = pytest.mark.xdist_group("desk")
@@ -221,26 +220,21 @@ async def test_no_message_ends_a_process_and_each_that_cannot_be_used_is_a_dead_
     with desk(tmp_path / "desk", "--speed", "3600") as running:
         running.cli("deploy", "--strategy", "donchian")
         before = {service: running.pid(service) for service in SERVICES}
-        notice = json.loads((running.folder / "desk.json").read_text())
-        bus = await Bus.connect(
-            f"nats://127.0.0.1:{notice['nats_port']}",
-            user="admin",
-            password=(running.folder / "secrets" / "nats-admin").read_text().strip(),
-        )
-        expected: set[tuple[str, int]] = set()
-        fine: set[tuple[str, int]] = set()
+        async with administering(running) as bus:
+            expected: set[tuple[str, int]] = set()
+            fine: set[tuple[str, int]] = set()
 
-        async def send(subject: str, data: bytes, dead: bool) -> None:
-            ack = await bus.js.publish(subject, data, timeout=30)
-            (expected if dead else fine).add((ack.stream, ack.seq))
+            async def send(subject: str, data: bytes, dead: bool) -> None:
+                ack = await bus.js.publish(subject, data, timeout=30)
+                (expected if dead else fine).add((ack.stream, ack.seq))
 
-        for start in range(0, COUNT, 200):
-            made = [hostile.make() for _ in range(min(200, COUNT - start))]
-            await asyncio.gather(*(send(*message) for message in made))
-            for subject in NOT_KEPT:
-                # Never anything a stop could be read from: a request for that would be a good one.
-                await bus.publish(subject.format(t="main"), b"\x80" + made[0][1], reply="_INBOX.nobody")
-        await all_recorded(bus, within=240)
+            for start in range(0, COUNT, 200):
+                made = [hostile.make() for _ in range(min(200, COUNT - start))]
+                await asyncio.gather(*(send(*message) for message in made))
+                for subject in NOT_KEPT:
+                    # Never anything a stop could be read from: a request for that would be a good one.
+                    await bus.publish(subject.format(t="main"), b"\x80" + made[0][1], reply="_INBOX.nobody")
+            await all_recorded(bus, within=240)
 
         found = await dead_letters(running)
         assert set(found) >= expected
@@ -252,5 +246,4 @@ async def test_no_message_ends_a_process_and_each_that_cannot_be_used_is_a_dead_
         assert running.status()["phase"] == "MONITORING"
         running.cli("stop")
         assert running.status()["phase"] == "STOPPED"
-        await bus.close()
     assert len(expected) + len(fine) == COUNT

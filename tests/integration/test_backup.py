@@ -20,36 +20,26 @@ from services.backup.archive import Archive
 from services.backup.cut import Memory
 from services.backup.taking import take
 from services.shared import subjects
-from services.shared.bus import Bus
 from services.shared.errors import BusError, Refused
 from services.shared.streams import prepare
 from tests.archives import backup_settings, recorded
 from tests.conftest import ROOT, Database, NatsForTests
-from tests.desk_process import DeskProcess, desk, listening
+from tests.desk_process import DeskProcess, administering, desk, listening
 from tests.hearing import until_step
 from tests.recorder_at_work import Emitting, equity
 
 WHOLE_DESK = pytest.mark.xdist_group("desk")
 
 
-def _archive_of(running: DeskProcess) -> Path:
-    said = running.cli("backup").stdout
-    return running.folder / "backups" / said.split()[-1]
-
-
 async def _events(running: DeskProcess, run_id: str) -> list[tuple[str, int]]:
     """Emitter and seq of every event that the streams of a desk hold of a run."""
-    notice = json.loads((running.folder / "desk.json").read_text())
-    password = (running.folder / "secrets" / "nats-admin").read_text().strip()
-    bus = await Bus.connect(f"nats://127.0.0.1:{notice['nats_port']}", user="admin", password=password)
-    found = []
-    for stream in (subjects.EVENTS, subjects.MARKET):
-        async for message in bus.read(stream):
-            said = json.loads(message.data)
-            if said.get("run_id") == run_id:
-                found.append((said["emitter"], said["seq"]))
-    await bus.close()
-    return found
+    async with administering(running) as bus:
+        kept = [
+            json.loads(message.data)
+            for stream in (subjects.EVENTS, subjects.MARKET)
+            async for message in bus.read(stream)
+        ]
+    return [(said["emitter"], said["seq"]) for said in kept if said.get("run_id") == run_id]
 
 
 def _report(running: DeskProcess, run_id: str) -> Any:
@@ -65,7 +55,7 @@ async def test_a_replay_backed_up_in_the_middle_ends_as_the_one_that_went_on(tmp
         one.cli("deploy", "--strategy", "donchian")
         async with listening(one) as client:
             await until_step(client, 700)
-        archive = _archive_of(one)
+        archive = one.backed_up()
         run_id = one.until_finished(300)["run_id"]
         trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)
     two = DeskProcess(tmp_path / "two", "--speed", "0")
@@ -106,7 +96,7 @@ async def test_a_desk_that_was_halted_with_a_run_behind_it_is_halted_when_restor
         run_id = one.until_finished(60)["run_id"]
         trades, report = one.trades(tmp_path / "one.csv"), _report(one, run_id)
         risk = one.get("/api/risk")
-        archive = _archive_of(one)
+        archive = one.backed_up()
         assert one.cli("restore", str(archive), check=False).returncode == 5  # it runs
         _has_no_secret(archive, one.folder / "secrets")
     again = one.cli("restore", str(archive), check=False)

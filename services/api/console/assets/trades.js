@@ -159,9 +159,8 @@
   }
 
   function closed() {
-    if (!address().get("open")) return;
-    const key = address().get("open");
-    left = key;
+    left = address().get("open");
+    if (!left) return;
     go({ open: "" }, { keepPage: true });
     back();
   }
