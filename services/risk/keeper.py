@@ -85,6 +85,7 @@ class Keeper:
         self._revision = 0
         self._changed = asyncio.Event()
         self._dirty = False
+        self._storing = False
         self._left = False
         self._waiters: list[asyncio.Future[None]] = []
         self._halting: set[asyncio.Task[None]] = set()
@@ -171,7 +172,7 @@ class Keeper:
 
     async def saved(self) -> None:
         """Wait until everything up to now is stored. Raises BusError when the guard leaves before that."""
-        if not self._dirty:
+        if not (self._dirty or self._storing):
             return
         if self._left:
             raise BusError("the guard is leaving")
@@ -215,7 +216,7 @@ class Keeper:
             waiters, self._waiters = self._waiters, []
             count = len(self._pending)
             value = self._value()
-            self._dirty = False
+            self._dirty, self._storing = False, True
             if len(value) > _SIZE_WARNED:
                 log.warning("guard_state_large", bytes=len(value))
             try:
@@ -224,6 +225,7 @@ class Keeper:
             except BaseException:
                 self._waiters += waiters
                 raise
+            self._storing = False
             self._hand_over(self._pending[:count])
             del self._pending[:count]
             for waiter in waiters:

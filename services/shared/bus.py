@@ -30,6 +30,7 @@ from nats.js.kv import KeyValue
 
 from services.shared.errors import BusError, Conflict, NoAnswer, NotStored
 from services.shared.nats_configuration import Login
+from services.shared.subjects import bucket_stream
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,15 @@ class Stored:
     subject: str
     data: bytes
     time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A key's value, where it is in the bucket's stream, and the revision that a next write has to name."""
+
+    value: bytes
+    sequence: int
+    revision: int
 
 
 class Bus:
@@ -289,14 +299,35 @@ class Bus:
         return self._kv[bucket]
 
     async def get(self, bucket: str, key: str) -> tuple[bytes, int] | None:
-        """The value under `key` and its revision, or None. Raises BusError."""
+        """The value under `key` and the revision to write it on, or None. Raises BusError."""
+        found = await self._find(bucket, key)
+        return None if found is None else (found.value, found.revision)
+
+    async def _find(self, bucket: str, key: str) -> _Entry | None:
         try:
             entry = await (await self._bucket(bucket)).get(key)
-        except KeyNotFoundError:
-            return None
+        except KeyNotFoundError as gone:
+            return await self._find_overlooked(bucket, key) if gone.op is None else None
         except (TimeoutError, NatsError, OSError) as error:
             raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
-        return entry.value or b"", entry.revision or 0
+        sequence = entry.revision or 0
+        return _Entry(entry.value or b"", sequence, sequence)
+
+    async def _find_overlooked(self, bucket: str, key: str) -> _Entry | None:
+        """What a server that was restarted has under `key` but says it has not; until it is written again.
+
+        nats-server 2.12.7 to 2.12.9 note down in which block a key was once, not in which it is (its pull
+        request 8254). By sequence they still have it, and as the revision to write it on they take 0.
+        """
+        stream, subject = bucket_stream(bucket), f"$KV.{bucket}.{key}"
+        last = None
+        async for message in self.read(stream):
+            if message.subject == subject:
+                last = message
+        if last is None or not last.data:
+            return None
+        log.warning("key_overlooked", bucket=bucket, key=key, nats=self.server_version)
+        return _Entry(last.data, last.seq, 0)
 
     async def put(self, bucket: str, key: str, value: bytes, *, revision: int | None = None) -> int:
         """Write `key`, on condition of its `revision` when one is given (0: it must not exist yet).
@@ -304,21 +335,28 @@ class Bus:
         A revision refused because our own bytes are already there counts as written: the first answer
         was lost. Raises Conflict when somebody else's are, BusError when NATS does not answer.
         """
-        try:
-            kv = await self._bucket(bucket)
-            if revision is None:
-                return await kv.put(key, value)
-            return await kv.update(key, value, last=revision)
-        except KeyWrongLastSequenceError:
-            pass
-        except APIError as error:
-            if error.err_code != _WRONG_LAST_SEQUENCE:
-                raise BusError(f"{bucket}/{key}: {error.description}") from None
-        except (TimeoutError, NatsError, OSError) as error:
-            raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
-        found = await self.get(bucket, key)
-        if found is not None and found[0] == value:
-            return found[1]
+        while True:
+            try:
+                kv = await self._bucket(bucket)
+                if revision is None:
+                    return await kv.put(key, value)
+                return await kv.update(key, value, last=revision)
+            except KeyWrongLastSequenceError:
+                pass
+            except APIError as error:
+                if error.err_code != _WRONG_LAST_SEQUENCE:
+                    raise BusError(f"{bucket}/{key}: {error.description}") from None
+            except (TimeoutError, NatsError, OSError) as error:
+                raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
+            found = await self._find(bucket, key)
+            if found is None:
+                break
+            if found.value == value:
+                return found.revision
+            if not found.revision and found.sequence == revision:
+                revision = 0  # nobody has written since, but the server has forgotten where it is
+                continue
+            break
         raise Conflict(f"{bucket}/{key} was written by somebody else")
 
 

@@ -136,21 +136,19 @@ class User:
                 f"$JS.API.CONSUMER.INFO.{stream}.{self.name}",
                 f"$JS.ACK.{stream}.{self.name}.>",
             ]
-        for stream in self.watches:
-            subjects += [
-                f"$JS.API.STREAM.INFO.{stream}",
-                f"$JS.API.DIRECT.GET.{stream}",
-                f"$JS.API.DIRECT.GET.{stream}.>",
-            ]
         for stream in self.copies:
             subjects += [
                 f"$JS.API.STREAM.INFO.{stream}",
                 f"$JS.API.STREAM.SNAPSHOT.{stream}",
                 f"$JS.SNAPSHOT.ACK.{stream}.>",
             ]
-        for bucket in dict.fromkeys(self.reads + self.writes):
-            stream = bucket_stream(bucket)
-            subjects += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
+        buckets = (bucket_stream(bucket) for bucket in dict.fromkeys(self.reads + self.writes))
+        for stream in dict.fromkeys((*self.watches, *buckets)):
+            subjects += [
+                f"$JS.API.STREAM.INFO.{stream}",
+                f"$JS.API.DIRECT.GET.{stream}",
+                f"$JS.API.DIRECT.GET.{stream}.>",
+            ]
         subjects += [f"$KV.{bucket}.>" for bucket in self.writes]
         if self.answers:
             subjects.append("_INBOX.>")

@@ -118,8 +118,13 @@ async def test_a_guard_that_falls_silent_is_reported_once_and_its_return_too(
     guard = ScriptedTrader(await fresh_nats.connect("risk"), trader_id)
     async with api_process(fresh_nats, database, trader_id, tmp_path, DESK_GUARD_SILENT_AFTER="1") as api:
 
+        async def about_the_guard() -> list[str]:
+            # A machine that stands still for a while has the API speak of NATS as well.
+            codes = [alert.code for alert in await _alerts(fresh_nats, trader_id)]
+            return [code for code in codes if code.startswith("guard_")]
+
         async def silent() -> bool:
-            return [alert.code for alert in await _alerts(fresh_nats, trader_id)] == ["guard_silent"]
+            return await about_the_guard() == ["guard_silent"]
 
         await api.until(silent)
 
@@ -131,10 +136,7 @@ async def test_a_guard_that_falls_silent_is_reported_once_and_its_return_too(
 
         async def heard_again() -> bool:
             await guard.beat("risk")
-            return [alert.code for alert in await _alerts(fresh_nats, trader_id)] == [
-                "guard_silent",
-                "guard_back",
-            ]
+            return await about_the_guard() == ["guard_silent", "guard_back"]
 
         await api.until(heard_again)
         pulses = (await api.stranger.get("/api/health")).json()["services"]
