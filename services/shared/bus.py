@@ -18,7 +18,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.errors import StaleConnectionError
 from nats.js import JetStreamContext
 from nats.js.errors import (
     APIError,
@@ -29,6 +28,7 @@ from nats.js.errors import (
 from nats.js.kv import KeyValue
 
 from services.shared.errors import BusError, Conflict, NoAnswer, NotStored
+from services.shared.nats_client import DeskClient
 from services.shared.nats_configuration import Login
 from services.shared.subjects import bucket_stream
 
@@ -71,7 +71,7 @@ class _Entry:
 class Bus:
     """One service's connection. `await Bus.connect(...)`, and `await close()` at the end."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: DeskClient, name: str) -> None:
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=5)
         self._name = name
@@ -100,7 +100,7 @@ class Bus:
         login = Login.read(user, password)
         deadline = asyncio.get_running_loop().time() + patience
         while True:
-            client = Client()
+            client = DeskClient()
             try:
                 # nats-py itself would try the first connection for ever.
                 async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
@@ -165,7 +165,7 @@ class Bus:
         return self._client.is_connected
 
     async def _watch(self) -> None:
-        """Leave a server that no longer answers (nats-py issue 671: pings alone do not)."""
+        """Leave a server that no longer answers (nats-py issue 671: pings alone do not), or is not heard."""
         missed = 0
         while not told_to_leave():
             await asyncio.sleep(_WATCH_EVERY)
@@ -177,21 +177,10 @@ class Bus:
                 missed = 0
             except (TimeoutError, NatsError, OSError):
                 missed += 1
-            transport = getattr(self._client, "_transport", None)
-            if missed >= 2 and transport is not None:
+            if self._client.is_connected and (missed >= 2 or not self._client.reading):
                 log.warning("nats_frozen")
-                inner = getattr(transport, "_io_writer", None)
-                if inner is not None:
-                    inner.transport.abort()
-                self._give_up_waiting()
+                await self._client.leave_server()
                 missed = 0
-
-    def _give_up_waiting(self) -> None:
-        """What was asked of a frozen server is not answered any more: who waits may ask again at once."""
-        waiting: dict[str, asyncio.Future[Msg]] = getattr(self._client, "_resp_map", {})
-        for answer in list(waiting.values()):
-            if not answer.done():
-                answer.set_exception(StaleConnectionError())
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Fire and forget, to whoever listens now."""

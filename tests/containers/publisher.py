@@ -2,7 +2,8 @@
 
 `python publisher.py RUN RATE`: events of RUN, RATE a second, through an `Outbox`, which sends each again under
 its own id until the stream has it. On SIGTERM no more are made; what waits is sent, then it ends. Standard
-output has a JSON object a line: each silence (nothing acknowledged although something waited), then the sum.
+output has a JSON object a line: each silence (nothing acknowledged although something waited), how many still wait
+once it was told to end, then the sum.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from services.shared.service import read_secret
 
 _EVERY = 0.02
 _WORTH_TELLING = 0.5
+_TELL_EVERY = 5.0
 _TRADE_EVERY = 10
 _START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -61,6 +63,7 @@ async def main(run: str, rate: float) -> None:
     began = heard = time.monotonic()
     stored = 0
     tell(started=time.time())
+    told_at = 0.0
     while not sending.done() and not (stop.is_set() and not len(outbox)):
         due = 0 if stop.is_set() else int((time.monotonic() - began) * rate) - made
         for _ in range(due):
@@ -80,6 +83,9 @@ async def main(run: str, rate: float) -> None:
             outbox.add(subject, data, str(wire.event_id(run, "trader", made)))
         await asyncio.sleep(_EVERY)
         now = time.monotonic()
+        if stop.is_set() and now - told_at > _TELL_EVERY:
+            told_at = now
+            tell(waiting=len(outbox))
         if made - len(outbox) > stored or not len(outbox):
             if now - heard > _WORTH_TELLING:
                 tell(silent=round(now - heard, 2), until=time.time())

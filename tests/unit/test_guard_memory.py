@@ -9,7 +9,6 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nats.aio.client import Client
 
 from services.risk.guard import Guard
 from services.risk.hearing import Hearing
@@ -21,6 +20,7 @@ from services.shared.commands import RiskAnswer
 from services.shared.errors import InvalidInput, Refused
 from services.shared.events import Body, OrderCancelled, OrderIntended, Reason
 from services.shared.limits import DEFAULTS, parse, tightens
+from services.shared.nats_client import DeskClient
 from services.shared.verdicts import Answer, digest
 from services.shared.wire import decode
 from tests.guard_facts import (
@@ -208,7 +208,7 @@ def hear(order: list[bytes], approve: bool = True) -> Keeper:
     """What a guard has come to after hearing plain copies in this order. Nothing is sent anywhere."""
 
     async def listen() -> Keeper:
-        bus = Bus(Client(), "risk")
+        bus = Bus(DeskClient(), "risk")
         keeper = Keeper(bus, "main")
         keeper.guard = Guard(parse({"daily_loss": "off"}))
         hearing = Hearing(bus, "main", keeper)
