@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,17 @@ class NatsForTests(NatsServer):
         path.touch(mode=0o600)
         path.write_text(self.password(user))
         return path
+
+    def freeze(self) -> None:
+        """Stop the process where it stands. It may answer until it does, so that is waited for."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """Have a frozen process go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def prepare(self) -> None:
         """Make the streams, buckets and consumers."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -26,13 +24,12 @@ async def test_an_answer_that_comes_after_it_was_given_up_ends_nothing(
     fresh_nats: NatsForTests, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = await fresh_nats.connect("trader")
-    assert fresh_nats.process is not None
-    os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+    fresh_nats.freeze()
     try:
         with pytest.raises(FlushTimeoutError):
             await bus.client.flush(1)
     finally:
-        os.kill(fresh_nats.process.pid, signal.SIGCONT)
+        fresh_nats.thaw()
     outbox = Outbox(bus)
     sending = asyncio.create_task(outbox.run())
     outbox.add(_SUBJECT, b"{}", "first")
@@ -77,14 +74,13 @@ def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: Na
 
         making = asyncio.create_task(make())
         for fault, seconds in _FAULTS:
-            process = fresh_nats.process
-            assert process is not None
-            process.send_signal(signal.SIGSTOP if fault == "freeze" else signal.SIGKILL)
-            await asyncio.sleep(seconds)
             if fault == "freeze":
-                process.send_signal(signal.SIGCONT)
+                fresh_nats.freeze()
+                await asyncio.sleep(seconds)
+                fresh_nats.thaw()
             else:
-                process.wait()
+                fresh_nats.kill()
+                await asyncio.sleep(seconds)
                 await asyncio.to_thread(fresh_nats.start)
             before = made
             async with asyncio.timeout(60):

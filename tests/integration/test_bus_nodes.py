@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 
 import pytest
 
@@ -28,14 +26,13 @@ async def test_what_a_frozen_server_was_to_store_is_not_waited_for(fresh_nats: N
     bus = await Bus.connect(fresh_nats.url, user="trader", password=fresh_nats.password("trader"))
     subject = subjects.event("equity", "main")
     await bus.store(subject, b"{}", msg_id="first")
-    assert fresh_nats.process is not None
-    os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+    fresh_nats.freeze()
     try:
         async with asyncio.timeout(30):
             with pytest.raises(NotStored, match="StaleConnection"):
                 await bus.store(subject, b"{}", msg_id="second", timeout=120)
     finally:
-        os.kill(fresh_nats.process.pid, signal.SIGCONT)
+        fresh_nats.thaw()
     outbox = Outbox(bus)
     outbox.add(subject, b"{}", "second")
     sending = asyncio.create_task(outbox.run())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 
 from services.risk.keeper import Keeper
 from services.shared import subjects
@@ -20,8 +18,7 @@ async def test_who_asks_while_the_state_is_on_its_way_waits_until_it_has_arrived
     keeping = asyncio.create_task(keeper.run())
     keeper.change()
     await keeper.saved()
-    assert fresh_nats.process is not None
-    os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+    fresh_nats.freeze()
     try:
         keeper.change()
         first = asyncio.create_task(keeper.saved())
@@ -33,7 +30,7 @@ async def test_who_asks_while_the_state_is_on_its_way_waits_until_it_has_arrived
         assert not first.done()
         assert not second.done()
     finally:
-        os.kill(fresh_nats.process.pid, signal.SIGCONT)
+        fresh_nats.thaw()
     async with asyncio.timeout(30):
         await asyncio.gather(first, second)
     assert await bus.get(subjects.SNAPSHOTS, f"guard.{trader_id}") is not None
