@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -144,8 +143,8 @@ class Bus:
             await self._client.close()
 
     @property
-    def client(self) -> Client:
-        """nats-py's own client, for the services protocol."""
+    def client(self) -> DeskClient:
+        """nats-py's client, for the services protocol."""
         return self._client
 
     @property
