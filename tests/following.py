@@ -1,7 +1,8 @@
-"""Waiting for what a stream stores, instead of looking again and again: each message as it comes, from the first."""
+"""Waiting for what a stream stores and a bus meets, instead of looking again and again."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,3 +25,28 @@ async def following(bus: Bus, stream: str, subject: str) -> AsyncIterator[AsyncI
 
     yield messages()
     await subscription.unsubscribe()
+
+
+def when_back(bus: Bus) -> asyncio.Event:
+    """Set once the bus, having lost its server, has one again."""
+    back, tell = asyncio.Event(), bus.client._reconnected_cb
+
+    async def reconnected() -> None:
+        back.set()
+        if tell is not None:
+            await tell()
+
+    bus.client._reconnected_cb = reconnected
+    return back
+
+
+def when_left(bus: Bus) -> asyncio.Event:
+    """Set once the bus has left a server of its own accord."""
+    left, leave = asyncio.Event(), bus.client.leave_server
+
+    async def leaving() -> None:
+        left.set()
+        await leave()
+
+    bus.client.leave_server = leaving  # type: ignore[method-assign]
+    return left

@@ -84,10 +84,9 @@ class Keeper:
         self._pending: list[Output] = []
         self._revision = 0
         self._changed = asyncio.Event()
-        self._dirty = False
-        self._storing = False
+        self._changes = self._stored = 0
         self._left = False
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._halting: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
@@ -167,18 +166,17 @@ class Keeper:
 
     def change(self) -> None:
         """The state differs from what is stored."""
-        self._dirty = True
+        self._changes += 1
         self._changed.set()
 
     async def saved(self) -> None:
         """Wait until everything up to now is stored. Raises BusError when the guard leaves before that."""
-        if not (self._dirty or self._storing):
+        if self._stored == self._changes:
             return
         if self._left:
             raise BusError("the guard is leaving")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(done)
-        self._changed.set()
+        self._waiters.append((self._changes, done))
         await done
 
     def _value(self) -> bytes:
@@ -213,23 +211,20 @@ class Keeper:
         while not told_to_leave():
             await self._changed.wait()
             self._changed.clear()
-            waiters, self._waiters = self._waiters, []
-            count = len(self._pending)
+            version, count = self._changes, len(self._pending)
             value = self._value()
-            self._dirty, self._storing = False, True
             if len(value) > _SIZE_WARNED:
                 log.warning("guard_state_large", bytes=len(value))
-            try:
-                with measures.STORE_SECONDS.time():
-                    await self._put(value)
-            except BaseException:
-                self._waiters += waiters
-                raise
-            self._storing = False
+            with measures.STORE_SECONDS.time():
+                await self._put(value)
+            self._stored = version
             self._hand_over(self._pending[:count])
             del self._pending[:count]
-            for waiter in waiters:
-                if not waiter.done():
+            waiting, self._waiters = self._waiters, []
+            for wanted, waiter in waiting:
+                if wanted > version:
+                    self._waiters.append((wanted, waiter))
+                elif not waiter.done():
                     waiter.set_result(None)
 
     async def _put(self, value: bytes) -> None:
@@ -261,6 +256,6 @@ class Keeper:
     def leave(self) -> None:
         """Nothing is stored any more: whoever waits for it hears so."""
         self._left = True
-        for waiter in self._waiters:
+        for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(BusError("the guard is leaving"))

@@ -323,29 +323,34 @@ class Bus:
         A revision refused because our own bytes are already there counts as written: the first answer
         was lost. Raises Conflict when somebody else's are, BusError when NATS does not answer.
         """
-        while True:
-            try:
-                kv = await self._bucket(bucket)
-                if revision is None:
-                    return await kv.put(key, value)
-                return await kv.update(key, value, last=revision)
-            except KeyWrongLastSequenceError:
-                pass
-            except APIError as error:
-                if error.err_code != _WRONG_LAST_SEQUENCE:
-                    raise BusError(f"{bucket}/{key}: {error.description}") from None
-            except (TimeoutError, NatsError, OSError) as error:
-                raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
-            found = await self._find(bucket, key)
-            if found is None:
-                break
-            if found.value == value:
-                return found.revision
-            if not found.revision and found.sequence == revision:
-                revision = 0  # nobody has written since, but the server has forgotten where it is
-                continue
-            break
-        raise Conflict(f"{bucket}/{key} was written by somebody else")
+        written = await self._write(bucket, key, value, revision)
+        if written is not None:
+            return written
+        found = await self._find(bucket, key)
+        if found is not None and found.value == value:
+            return found.revision
+        if found is not None and not found.revision and found.sequence == revision:
+            # Nobody has written since, but the server has lost sight of it.
+            written = await self._write(bucket, key, value, found.revision)
+        if written is None:
+            raise Conflict(f"{bucket}/{key} was written by somebody else")
+        return written
+
+    async def _write(self, bucket: str, key: str, value: bytes, revision: int | None) -> int | None:
+        """The new revision; None when the server has not the one that was named. Raises BusError."""
+        try:
+            kv = await self._bucket(bucket)
+            if revision is None:
+                return await kv.put(key, value)
+            return await kv.update(key, value, last=revision)
+        except KeyWrongLastSequenceError:
+            return None
+        except APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                return None
+            raise BusError(f"{bucket}/{key}: {error.description}") from None
+        except (TimeoutError, NatsError, OSError) as error:
+            raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
 
 
 __all__ = ["Bus", "Stored", "told_to_leave"]

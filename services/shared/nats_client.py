@@ -1,12 +1,14 @@
 """nats-py's client with what it lacks when its server stands still: it goes on reading, or leaves for good.
 
-Three things of nats-py 2.16 are mended, each of which left a service deaf or ended it, and what it does not
-offer at all is added: to leave a server that no longer answers. Which server, and when, is `bus`'s.
+What left a service deaf, or ended it, with nats-py 2.16 is mended, and what that does not offer at all is added: to
+leave a server that no longer answers. Which server, and when, is `bus`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from nats.aio.client import Client
@@ -43,21 +45,25 @@ class DeskClient(Client):
         await super()._process_pong()
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        try:
+        with _told_as_lost():
             await super()._send_ping(future)
-        except RuntimeError as error:
-            raise _lost(error) from None
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
-        try:
+        with _told_as_lost():
             return await super()._flush_pending(force_flush)
-        except RuntimeError as error:
-            raise _lost(error) from None
 
 
-def _lost(error: RuntimeError) -> ConnectionResetError:
-    """uvloop says of a connection that was lost a moment ago what nobody who uses asyncio expects."""
-    return ConnectionResetError(str(error)[:200])
+class ConnectionLost(ConnectionResetError, RuntimeError):
+    """uvloop's RuntimeError for a connection that was lost a moment ago, and the OSError that it should be: nats-py
+    itself waits for the one here and for the other there."""
 
 
-__all__ = ["DeskClient"]
+@contextlib.contextmanager
+def _told_as_lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionLost(str(error)[:200]) from None
+
+
+__all__ = ["ConnectionLost", "DeskClient"]

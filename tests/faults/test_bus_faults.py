@@ -11,12 +11,15 @@ import uvloop
 from nats.errors import FlushTimeoutError
 
 from services.shared import subjects
+from services.shared.bus import Bus
 from services.shared.outbox import Outbox
 from tests.conftest import NatsForTests
+from tests.following import when_back, when_left
 
 _SUBJECT = subjects.event("equity", "main")
-_FAULTS = (("freeze", 1.2), ("kill", 0.0), ("freeze", 2.5), ("freeze", 0.6), ("kill", 1.0), ("freeze", 1.6))
-"""What happens to the server, and for how many seconds: the bus gives an answer a second, twice."""
+_FAULTS = ("late", "killed", "left", "late", "killed", "late")
+_MESSAGES = 1000
+_PATIENCE = 60
 
 
 async def test_an_answer_that_comes_after_it_was_given_up_ends_nothing(
@@ -32,7 +35,7 @@ async def test_an_answer_that_comes_after_it_was_given_up_ends_nothing(
     outbox = Outbox(bus)
     sending = asyncio.create_task(outbox.run())
     outbox.add(_SUBJECT, b"{}", "first")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(_PATIENCE):
         await outbox.drained()
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
@@ -40,24 +43,15 @@ async def test_an_answer_that_comes_after_it_was_given_up_ends_nothing(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_reader_that_has_ended_is_noticed(
-    fresh_nats: NatsForTests, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reader_that_has_ended_is_noticed(fresh_nats: NatsForTests) -> None:
     """nats-py ends it at whatever it did not expect, and says that it is connected."""
     bus = await fresh_nats.connect("trader")
-    leave, left = bus.client.leave_server, asyncio.Event()
-
-    async def leaving() -> None:
-        left.set()
-        await leave()
-
-    monkeypatch.setattr(bus.client, "leave_server", leaving)
+    left, back = when_left(bus), when_back(bus)
     reader = bus.client._reading_task
     assert reader is not None
     reader.cancel()
-    async with asyncio.timeout(60):
-        while bus.client._reading_task is reader or not bus.connected:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(_PATIENCE):
+        await back.wait()
         assert await bus.last_sequence(subjects.EVENTS) == 0
     assert left.is_set()
     await bus.close()
@@ -70,37 +64,18 @@ def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: Na
         bus = await fresh_nats.connect("trader")
         outbox = Outbox(bus)
         sending = asyncio.create_task(outbox.run())
-        made = 0
-
-        async def make() -> None:
-            nonlocal made
-            while True:
-                made += 1
-                outbox.add(_SUBJECT, b"{}", f"message-{made}")
-                await asyncio.sleep(0.005)
-
-        making = asyncio.create_task(make())
-        for fault, seconds in _FAULTS:
-            if fault == "freeze":
-                fresh_nats.freeze()
-                await asyncio.sleep(seconds)
-                fresh_nats.thaw()
-            else:
-                fresh_nats.kill()
-                await asyncio.sleep(seconds)
-                await asyncio.to_thread(fresh_nats.start)
-            before = made
-            async with asyncio.timeout(60):
-                while made - len(outbox) < before and not sending.done():  # noqa: ASYNC110 - a length tells nobody
-                    await asyncio.sleep(0.05)
+        for number, fault in enumerate(_FAULTS):
+            for message in range(_MESSAGES):
+                outbox.add(_SUBJECT, b"{}", f"{number}-{message}")
+            await _suffer(fault, bus, fresh_nats)
+            drained = asyncio.create_task(outbox.drained())
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.wait((drained, sending), return_when=asyncio.FIRST_COMPLETED)
             assert not sending.done(), sending.exception()
-        making.cancel()
-        async with asyncio.timeout(60):
-            await outbox.drained()
         sending.cancel()
-        await asyncio.gather(making, sending, return_exceptions=True)
-        ids = [message async for message in bus.read(subjects.EVENTS)]
-        assert len(ids) == made
+        await asyncio.gather(sending, return_exceptions=True)
+        stored = [message async for message in bus.read(subjects.EVENTS)]
+        assert len(stored) == _MESSAGES * len(_FAULTS)
         await bus.close()
 
     def on_uvloop() -> None:
@@ -109,3 +84,22 @@ def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: Na
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(on_uvloop).result()
+
+
+async def _suffer(fault: str, bus: Bus, server: NatsForTests) -> None:
+    """Have the server stand still until an answer was given up or until it was left, or die and start."""
+    if fault == "killed":
+        server.kill()
+        await asyncio.to_thread(server.start)
+        return
+    left = when_left(bus)
+    server.freeze()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            if fault == "late":
+                with pytest.raises(FlushTimeoutError):
+                    await bus.client.flush(1)
+            else:
+                await left.wait()
+    finally:
+        server.thaw()

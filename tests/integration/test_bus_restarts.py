@@ -10,6 +10,7 @@ from services.shared import subjects
 from services.shared.errors import Conflict
 from tests import kept_keys
 from tests.conftest import NatsForTests
+from tests.following import when_back
 
 _RESTART = 60
 
@@ -34,10 +35,10 @@ async def test_who_stays_over_a_restart_writes_on_and_nobody_else_on_what_he_kne
 ) -> None:
     stays, other = await fresh_nats.connect("trader"), await fresh_nats.connect("risk")
     revision = await kept_keys.write(stays)
+    back = [when_back(bus).wait() for bus in (stays, other)]
     await _restart(fresh_nats)
     async with asyncio.timeout(_RESTART):
-        while not (stays.connected and other.connected):  # noqa: ASYNC110 - the bus tells nobody
-            await asyncio.sleep(0.05)
+        await asyncio.gather(*back)
     with pytest.raises(Conflict):
         await other.put(subjects.SNAPSHOTS, kept_keys.SELDOM, b"of before", revision=revision - 1)
     written = await stays.put(subjects.SNAPSHOTS, kept_keys.SELDOM, b"on", revision=revision)
