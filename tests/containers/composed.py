@@ -19,7 +19,9 @@ from tests.conftest import ROOT, lacking
 from tests.desk_process import SERVICES
 from tests.looking import until
 
-IMAGES = ("python:3.13-slim", "nats:2.12-alpine", "timescale/timescaledb:2.19.3-pg17", "caddy:2-alpine")
+NATS_IMAGE = "nats:2.12-alpine"
+DATABASE_IMAGE = "timescale/timescaledb:2.19.3-pg17"
+IMAGES = ("python:3.13-slim", NATS_IMAGE, DATABASE_IMAGE, "caddy:2-alpine")
 GROUP = "browser"
 """The same worker's as the browser's tests: when Docker makes or removes a network, Chromium gives up whatever
 it is loading (ERR_NETWORK_CHANGED)."""
@@ -39,9 +41,17 @@ def require_docker() -> None:
         except (OSError, subprocess.SubprocessError):
             lacking(f"no Docker here: {' '.join(command)} failed (install Docker, start it)")
     for image in IMAGES:
-        known = subprocess.run(("docker", "image", "inspect", image), capture_output=True, check=False)
+        known = docker("image", "inspect", image, check=False)
         if known.returncode and subprocess.run(("docker", "pull", "-q", image), check=False).returncode:
             lacking(f"the image {image} can neither be found nor pulled")
+
+
+def docker(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a docker command."""
+    done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=200, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(words)}: {done.stderr}")
+    return done
 
 
 class Composed:
@@ -153,10 +163,7 @@ class Composed:
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker says of it."""
-        said = subprocess.run(
-            ("docker", "inspect", self.container(service)), capture_output=True, text=True, check=True
-        ).stdout
-        found: dict[str, Any] = json.loads(said)[0]
+        found: dict[str, Any] = json.loads(docker("inspect", self.container(service)).stdout)[0]
         return found
 
     def sql(self, statement: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from services.shared import subjects, wire
-from tests.containers.composed import GROUP, Composed, composed
+from tests.containers.composed import GROUP, Composed, composed, docker
 from tests.looking import until
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(1500)]
@@ -63,11 +62,9 @@ def guests(desk: Composed, node: str) -> list[str]:
     return [str(each["name"]) for each in monitored(desk, node, "connz")["connections"]]
 
 
-def docker(*words: str) -> str:
-    """What a docker command prints."""
-    done = subprocess.run(("docker", *words), capture_output=True, text=True, check=False, timeout=200)
-    if done.returncode:
-        raise AssertionError(f"docker {' '.join(words)}: {done.stderr}")
+def logs(container: str, *words: str) -> str:
+    """What a container has said."""
+    done = docker("logs", *words, container)
     return done.stdout + done.stderr
 
 
@@ -77,10 +74,7 @@ def freeze(desk: Composed, service: str) -> None:
     told: list[str] = []
 
     def frozen() -> bool:
-        done = subprocess.run(
-            ("docker", "pause", desk.container(service)), capture_output=True, text=True, check=False
-        )
-        told.append(done.stderr.strip())
+        told.append(docker("pause", desk.container(service), check=False).stderr.strip())
         return bool(desk.inspect(service)["State"]["Paused"])
 
     until(frozen, f"{service} is frozen", within=30, told=lambda: "; ".join(told))
@@ -100,11 +94,11 @@ class Publishers:
 
     def said(self, name: str) -> list[dict[str, Any]]:
         """Its lines so far."""
-        return [json.loads(line) for line in docker("logs", name).splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in logs(name).splitlines() if line.startswith("{")]
 
     def noticed_frozen(self) -> int:
         """How often a publisher has left a frozen node."""
-        return sum("nats_frozen" in docker("logs", name) for name in self.names)
+        return sum("nats_frozen" in logs(name) for name in self.names)
 
     def finish(self) -> dict[str, int]:
         """Have each send what it still has, and end; how many events it made, by run.
@@ -114,14 +108,15 @@ class Publishers:
         for name in self.names:
             docker("kill", "-s", "TERM", name)
         until(
-            lambda: not any(docker("ps", "-q", "-f", f"name={name}").strip() for name in self.names),
+            lambda: not any(docker("ps", "-q", "-f", f"name={name}").stdout for name in self.names),
             "the publishers have sent what they had",
             within=_SENT_WITHIN,
-            told=lambda: "\n".join(docker("logs", "--tail", "5", name) for name in self.names),
+            told=lambda: "\n".join(logs(name, "--tail", "5") for name in self.names),
         )
         made = {}
         for run, name in zip(self.runs, self.names, strict=True):
-            assert docker("inspect", "-f", "{{.State.ExitCode}}", name).strip() == "0", docker("logs", name)
+            ended = docker("inspect", "-f", "{{.State.ExitCode}}", name).stdout.strip()
+            assert ended == "0", logs(name)
             last = self.said(name)[-1]
             assert last["made"] == last["stored"], last
             made[run] = int(last["made"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from services.shared.trades_file import COLUMNS
-from tests.containers.composed import GROUP, ONCE, Composed, composed
+from tests.containers.composed import GROUP, ONCE, Composed, composed, docker
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
@@ -254,11 +253,8 @@ def test_grafana_hears_who_somebody_is_from_the_api_and_never_from_a_browser(des
     )
     image = desk.inspect("risk")["Image"]
     network = next(name for name in desk.inspect("proxy")["NetworkSettings"]["Networks"] if "front" in name)
-    stand_in = subprocess.run(
-        ("docker", "run", "-d", "--rm", "--network", network, "--network-alias", "grafana", "--no-healthcheck",
-         image, "python", "-c", echo),
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+    words = ("-d", "--rm", "--network", network, "--network-alias", "grafana", "--no-healthcheck", image)
+    stand_in = docker("run", *words, "python", "-c", echo).stdout.strip()
     forged = {"X-Webauth-User": "admin", "X-Webauth-Role": "Admin", "x-webauth-user": "admin"}
     try:
         with httpx.Client(base_url=desk.url, timeout=10) as browser:
@@ -284,7 +280,7 @@ def test_grafana_hears_who_somebody_is_from_the_api_and_never_from_a_browser(des
             browser.cookies.clear()
             assert browser.get("/grafana/api/live/ws", headers=opening).status_code == 401
     finally:
-        subprocess.run(("docker", "rm", "-f", stand_in), capture_output=True, check=False)
+        docker("rm", "-f", stand_in, check=False)
 
 
 def test_a_client_is_known_by_its_own_address_and_not_by_one_it_claims(desk: Composed) -> None:

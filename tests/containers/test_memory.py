@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from threading import Event, Thread
 
 import pytest
 
-from tests.containers.composed import GROUP, Composed, composed
+from tests.containers.composed import GROUP, Composed, composed, docker
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
@@ -39,10 +38,9 @@ class Memory:
         self._looking.start()
 
     def _look(self) -> None:
-        command = ("docker", "stats", "--no-stream", "--no-trunc", "--format", "json", *self._names)
+        words = ("--no-stream", "--no-trunc", "--format", "json", *self._names)
         while not self._ended.is_set():
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            for line in said.splitlines():
+            for line in docker("stats", *words).stdout.splitlines():
                 each = json.loads(line)
                 service = self._names[each["ID"]]
                 share = float(each["MemPerc"].rstrip("%"))

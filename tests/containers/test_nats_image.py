@@ -5,7 +5,6 @@ Some of them (2.12.7 to 2.12.9) lose sight of one; the bus finds it all the same
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -15,15 +14,9 @@ from services.launcher.ports import free_port
 from services.shared import subjects
 from services.shared.bus import Bus
 from tests import kept_keys
-from tests.containers.composed import GROUP, require_docker
+from tests.containers.composed import GROUP, NATS_IMAGE, docker, require_docker
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(300)]
-
-IMAGE = "nats:2.12-alpine"
-
-
-def _docker(*words: str) -> str:
-    return subprocess.run(("docker", *words), capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
@@ -31,11 +24,12 @@ def nats_image() -> Iterator[tuple[str, str]]:
     """A server of the image: its container's id and its address."""
     require_docker()
     port = free_port()
-    container = _docker("run", "-d", "-p", f"127.0.0.1:{port}:4222", IMAGE, "-js", "-sd", "/tmp/store")
+    words = ("-d", "-p", f"127.0.0.1:{port}:4222", NATS_IMAGE, "-js", "-sd", "/tmp/store")
+    container = docker("run", *words).stdout.strip()
     try:
         yield container, f"nats://127.0.0.1:{port}"
     finally:
-        _docker("rm", "-f", "-v", container)
+        docker("rm", "-f", "-v", container)
 
 
 async def test_a_restarted_server_still_has_every_key(nats_image: tuple[str, str]) -> None:
@@ -44,7 +38,7 @@ async def test_a_restarted_server_still_has_every_key(nats_image: tuple[str, str
     await bus.js.create_key_value(api.KeyValueConfig(bucket=subjects.SNAPSHOTS, history=1, direct=True))
     await kept_keys.write(bus)
     await bus.close()
-    _docker("restart", container)
+    docker("restart", container)
     bus = await Bus.connect(address, user="anybody", password="none is asked for")
     await kept_keys.read_and_write(bus)
     await bus.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.setup.vault import HOLDERS
-from tests.containers.composed import GROUP, ONCE, Composed, composed
+from tests.containers.composed import GROUP, ONCE, Composed, composed, docker
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(900)]
 
@@ -62,11 +62,20 @@ def test_each_container_reads_its_own_secrets_and_no_others(desk: Composed) -> N
 def test_a_service_that_gets_at_anothers_volume_is_refused(desk: Composed) -> None:
     """The modes hold by themselves: not only is the volume not mounted."""
     image = desk.inspect("trader")["Image"]
-    done = subprocess.run(
-        ("docker", "run", "--rm", "--network", "none", "--no-healthcheck", "-v", f"{desk.name}_secrets-api:/other:ro",
-         image, "sh", "-c", "cat /other/token"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    volume = f"{desk.name}_secrets-api:/other:ro"
+    words = (
+        "--rm",
+        "--network",
+        "none",
+        "--no-healthcheck",
+        "-v",
+        volume,
+        image,
+        "sh",
+        "-c",
+        "cat /other/token",
+    )
+    done = docker("run", *words, check=False)
     assert done.returncode != 0
     assert "Permission denied" in done.stderr
     assert done.stdout == ""

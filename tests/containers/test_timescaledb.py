@@ -12,11 +12,10 @@ import asyncpg
 import pytest
 
 from tests.conftest import ROOT
-from tests.containers.composed import GROUP, require_docker
+from tests.containers.composed import DATABASE_IMAGE, GROUP, require_docker
 
 pytestmark = [pytest.mark.xdist_group(GROUP), pytest.mark.timeout(1200)]
 
-IMAGE = "timescale/timescaledb:2.19.3-pg17"
 PASSWORD = "only-for-this-test"
 ASKING = (
     "test_recorder_records.py",
@@ -42,7 +41,7 @@ def timescaledb() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
 
     container = (
-        DockerContainer(IMAGE)
+        DockerContainer(DATABASE_IMAGE)
         .with_env("POSTGRES_PASSWORD", PASSWORD)
         .with_env("TIMESCALEDB_TELEMETRY", "off")
         .with_env("NO_TS_TUNE", "true")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import uvloop
@@ -12,6 +14,7 @@ from nats.errors import FlushTimeoutError
 
 from services.shared import subjects
 from services.shared.bus import Bus
+from services.shared.errors import BusError
 from services.shared.outbox import Outbox
 from tests.conftest import NatsForTests
 from tests.following import when_back, when_left
@@ -57,9 +60,30 @@ async def test_a_reader_that_has_ended_is_noticed(fresh_nats: NatsForTests) -> N
     await bus.close()
 
 
-def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: NatsForTests) -> None:
-    """On uvloop, as services run: it has errors of its own for a connection that is gone."""
+def test_a_connection_just_lost_is_told_as_one(fresh_nats: NatsForTests) -> None:
+    """uvloop has an error of its own for it. The tasks that might meet it first are ended: nobody else tells."""
 
+    async def work() -> None:
+        bus = await fresh_nats.connect("trader")
+        back, client = when_back(bus), bus.client
+        for task in (client._reading_task, client._flusher_task):
+            assert task is not None
+            task.cancel()
+            await asyncio.wait((task,))
+        connection: Any = client._transport
+        connection._io_writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(BusError, match="ConnectionLost"):
+            await bus.publish(_SUBJECT, b"{}")
+        async with asyncio.timeout(_PATIENCE):
+            await back.wait()
+            await bus.store(_SUBJECT, b"{}", msg_id="after")
+        await bus.close()
+
+    _on_uvloop(work)
+
+
+def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: NatsForTests) -> None:
     async def work() -> None:
         bus = await fresh_nats.connect("trader")
         outbox = Outbox(bus)
@@ -78,12 +102,18 @@ def test_whatever_happens_to_the_server_everything_is_stored_once(fresh_nats: Na
         assert len(stored) == _MESSAGES * len(_FAULTS)
         await bus.close()
 
-    def on_uvloop() -> None:
+    _on_uvloop(work)
+
+
+def _on_uvloop(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do it on the loop that services run on; a thread of its own leaves pytest's alone."""
+
+    def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work())
 
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(on_uvloop).result()
+        thread.submit(run).result()
 
 
 async def _suffer(fault: str, bus: Bus, server: NatsForTests) -> None:
