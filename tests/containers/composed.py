@@ -129,8 +129,12 @@ class Composed:
         return ("--scale", "grafana=0") if "grafana" in known else ()
 
     def down(self, *, forget: bool = False) -> None:
-        """Stop; with `forget` nothing is kept."""
+        """Stop; with `forget` nothing is kept but the images."""
         self.compose("down", "-t", "20", *(("-v", "--remove-orphans") if forget else ()))
+
+    def remove(self) -> None:
+        """Leave nothing. What was built is in Docker's cache, for the next project."""
+        self.compose("--profile", "*", "down", "-t", "20", "-v", "--remove-orphans", "--rmi", "local")
 
     def exec(self, service: str, *words: str, check: bool = True) -> str:
         """What a command in a running container prints."""
@@ -194,4 +198,4 @@ def composed(
     try:
         yield project
     finally:
-        project.down(forget=True)
+        project.remove()
