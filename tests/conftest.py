@@ -9,12 +9,14 @@ person's machine and a failure where CI=true.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,6 +99,20 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
         report.outcome = "failed"
         report.longrepr = f"skipped where CI=true: {collector.nodeid}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """What a failed test left open goes with it: its traceback holds it, and whose test is running when that is let
+    go would be blamed."""
+    failed_before = item.session.testsfailed
+    ended = yield
+    if item.session.testsfailed > failed_before:
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()
+    return ended
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:

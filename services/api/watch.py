@@ -67,37 +67,44 @@ class GuardWatch:
             self._watch.restart()
             if now - self._bus_away_since > self._silent_after and not self._bus_reported:
                 self._bus_reported = True
-                self._alarm.raise_alert(BUS_AWAY)
+                self._alarm.raise_alert(_bus_away(self._silent_after))
             return
         self._bus_away_since = None
         if self._bus_reported:
             self._bus_reported = False
-            self._alarm.raise_alert(BUS_BACK)
+            self._alarm.raise_alert(_BUS_BACK)
         silent = self._watch.silence("risk") > self._silent_after
         if silent != self._guard_silent:
             self._guard_silent = silent
-            self._alarm.raise_alert(GUARD_SILENT if silent else GUARD_BACK)
+            self._alarm.raise_alert(_guard_silent(self._silent_after) if silent else _GUARD_BACK)
 
 
-GUARD_SILENT = AlertRaised(
-    severity="CRITICAL",
-    code="guard_silent",
-    text="The risk guard has not been heard for 15 seconds. No order that adds risk can leave; exits can.",
-    action="Look at `desk doctor`. If the guard does not come back, stop the deployment.",
-)
-GUARD_BACK = AlertRaised(
+def _guard_silent(seconds: float) -> AlertRaised:
+    return AlertRaised(
+        severity="CRITICAL",
+        code="guard_silent",
+        text=f"The risk guard has not been heard for {seconds:g} seconds. "
+        "No order that adds risk can leave; exits can.",
+        action="Look at `desk doctor`. If the guard does not come back, stop the deployment.",
+    )
+
+
+def _bus_away(seconds: float) -> AlertRaised:
+    return AlertRaised(
+        severity="CRITICAL",
+        code="nats_away",
+        text=f"NATS has not been reachable for {seconds:g} seconds: the desk's services cannot hear each other.",
+        action="Look at `desk doctor`; positions keep their stops at the broker.",
+    )
+
+
+_GUARD_BACK = AlertRaised(
     severity="INFO",
     code="guard_back",
     text="The risk guard is heard again.",
     action="Nothing to do.",
 )
-BUS_AWAY = AlertRaised(
-    severity="CRITICAL",
-    code="nats_away",
-    text="NATS has not been reachable for 15 seconds: the desk's services cannot hear each other.",
-    action="Look at `desk doctor`; positions keep their stops at the broker.",
-)
-BUS_BACK = AlertRaised(
+_BUS_BACK = AlertRaised(
     severity="INFO",
     code="nats_back",
     text="NATS is reachable again.",

@@ -139,6 +139,8 @@ async def test_a_guard_that_falls_silent_is_reported_once_and_its_return_too(
             return await about_the_guard() == ["guard_silent", "guard_back"]
 
         await api.until(heard_again)
+        texts = [alert.text for alert in await _alerts(fresh_nats, trader_id) if alert.code == "guard_silent"]
+        assert all("for 1 seconds" in text for text in texts)
         pulses = (await api.stranger.get("/api/health")).json()["services"]
         assert {"api", "risk"} <= {pulse["service"] for pulse in pulses}
     await guard.close()
