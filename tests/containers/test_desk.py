@@ -122,7 +122,8 @@ def test_each_container_may_do_little_and_write_nowhere(desk: Composed) -> None:
         assert host["SecurityOpt"] == ["no-new-privileges:true"], service
         assert not host["Privileged"], service
         assert host["Memory"] > 0, service
-        assert host["NanoCpus"] > 0, service
+        # The machine may have but one processor: Docker refuses to start what asks for more.
+        assert host["NanoCpus"] == 10**9 or host["CpuQuota"] >= 100_000, service
         assert host["PidsLimit"] > 0, service
         assert int(config["User"].partition(":")[0]) > 0, service
         status = desk.exec(service, "cat", "/proc/1/status")
