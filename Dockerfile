@@ -35,7 +35,7 @@ COPY --from=site /opt/desk /opt/desk
 RUN mkdir -p /data/secrets /data/strategies /data/rates /backups \
     && chown ${ID}:${ID} /data /data/strategies /data/rates && chown ${ID}:10005 /backups && chmod 2770 /backups
 ENV PATH=/opt/desk/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
-    HOME=/tmp DESK_DATA_DIR=/data DESK_HTTP_PORT=9100
+    HOME=/tmp DESK_DATA_DIR=/data DESK_HTTP_PORT=9100 DESK_STUCK_LIMIT=45
 WORKDIR /data
 USER ${ID}:${ID}
 HEALTHCHECK --interval=3s --timeout=3s --retries=5 --start-period=60s CMD ["healthy"]
@@ -65,5 +65,6 @@ FROM caddy:2-alpine AS proxy
 LABEL org.opencontainers.image.title="tradedesk proxy"
 COPY deploy/proxy/Caddyfile /etc/caddy/Caddyfile
 COPY deploy/proxy/pages /srv/pages
-RUN mkdir -p /data /config && chown -R 10007:10007 /data /config
+# A clone may be readable by its owner alone, whom nobody is in here.
+RUN mkdir -p /data /config && chown -R 10007:10007 /data /config && chmod -R go=rX /etc/caddy /srv/pages
 USER 10007:10007

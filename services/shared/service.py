@@ -55,6 +55,8 @@ class ServiceSettings(BaseSettings):
     instance: str = "1"
     log_level: str = "INFO"
     data_dir: Path = Path()
+    stuck_limit: float = Field(default=0, ge=0)
+    """Seconds the event loop may stand still before the process ends itself; 0: for ever, somebody else ends it."""
 
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -101,9 +103,10 @@ class Health:
         self._ticked = time.monotonic()
 
     @property
-    def stuck_for(self) -> float:
-        """Seconds since the event loop last ran."""
-        return time.monotonic() - self._ticked
+    def stuck(self) -> str | None:
+        """How long the event loop has not run, when that is too long."""
+        seconds = time.monotonic() - self._ticked
+        return f"event loop stuck for {seconds:.0f} s" if seconds > _STUCK_AFTER else None
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -130,10 +133,9 @@ class HealthServer:
             page: Iterable[bytes] = self._metrics(environ, start_response)
             return page
         if path == "/livez":
-            bad = f"event loop stuck for {self._health.stuck_for:.0f} s"
-            problem = bad if self._health.stuck_for > _STUCK_AFTER else None
+            problem = self._health.stuck
         elif path == "/readyz":
-            problem = self._health.not_ready
+            problem = self._health.stuck or self._health.not_ready
         else:
             start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
             return [b"not found: /livez, /readyz, /metrics\n"]
@@ -183,9 +185,12 @@ async def beat(bus: Bus, health: Health, service: str, instance: str) -> None:
         await asyncio.sleep(HEARTBEAT_EVERY)
 
 
-async def _tick(health: Health) -> None:
+async def _tick(health: Health, stuck_limit: float) -> None:
     while True:
         health.tick()
+        if stuck_limit:
+            # Needs no lock of the interpreter's: it ends also what holds that. First it tells where each thread is.
+            faulthandler.dump_traceback_later(stuck_limit, exit=True)
         await asyncio.sleep(0.5)
 
 
@@ -200,8 +205,8 @@ async def _watch_parent(parent: int) -> None:
 def run_service(service: str, settings: ServiceSettings, main: Callable[[Health], Awaitable[None]]) -> int:
     """Run `main(health)` until it ends or SIGTERM comes; returns the process's exit code.
 
-    0 after an orderly end, 1 when `main` failed, with the reason in the log. `main` is cancelled to stop it
-    and has five seconds to leave.
+    0 after an orderly end, 1 when `main` failed, with the reason in the log, or when the loop stood still for
+    `stuck_limit`, with each thread's traceback. `main` is cancelled to stop it and has five seconds to leave.
     """
     configure_logging(service, settings.log_level)
     faulthandler.enable()
@@ -214,7 +219,7 @@ def run_service(service: str, settings: ServiceSettings, main: Callable[[Health]
         return 1
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_until_told(main, health))
+            return runner.run(_until_told(main, health, settings.stuck_limit))
     finally:
         server.close()
 
@@ -227,12 +232,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _until_told(main: Callable[[Health], Awaitable[None]], health: Health) -> int:
+async def _until_told(main: Callable[[Health], Awaitable[None]], health: Health, stuck_limit: float) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows: the launcher terminates
         loop.add_signal_handler(signal.SIGTERM, told.set)
-    helpers = [asyncio.create_task(_tick(health))]
+    helpers = [asyncio.create_task(_tick(health, stuck_limit))]
     if os.environ.get("DESK_LAUNCHER_PID"):
         helpers.append(asyncio.create_task(_watch_parent(int(os.environ["DESK_LAUNCHER_PID"]))))
     work = asyncio.ensure_future(main(health))
