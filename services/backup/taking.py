@@ -128,8 +128,10 @@ async def _write(settings: BackupSettings, path: Path, now: datetime, patience: 
                     with archive.member(f"database/{table.name}.gz", compress=True) as member:
                         member.count = await export.copy(table, member.write)
                         member.about = {"columns": list(table.columns)}
-                _write_files(archive, settings.data_dir)
-                archive.finish(
+                await asyncio.to_thread(_write_files, archive, settings.data_dir)
+                # A slow disk may take minutes until all of it is there.
+                await asyncio.to_thread(
+                    archive.finish,
                     Manifest(
                         name=path.name,
                         made=now.astimezone(UTC).isoformat(),
@@ -141,7 +143,7 @@ async def _write(settings: BackupSettings, path: Path, now: datetime, patience: 
                         schema_revision=export.revision,
                         fences=fences,
                         parts=archive.parts,
-                    )
+                    ),
                 )
     finally:
         await bus.close()

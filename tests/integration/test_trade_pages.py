@@ -173,7 +173,10 @@ async def test_a_cursor_of_another_order_is_refused(
 
 # --- one million trades, which take a while to make ---
 
-_patiently = pytest.mark.timeout(900)
+
+def _patiently(test: Any) -> Any:
+    """With time to make them, and on one worker, so that they are made once."""
+    return pytest.mark.xdist_group("million trades")(pytest.mark.timeout(900)(test))
 
 
 @pytest.fixture(scope="module")
