@@ -173,7 +173,9 @@ class RiskService:
             raise InvalidInput("a heartbeat in another's name")
         if pulse.service == "trader" and pulse.instance != self._trader:
             return  # another guard's to watch
-        self._heartbeats.heard(pulse.service, asyncio.get_running_loop().time())
+        # The others may be several; there is one trader.
+        process = pulse.began if pulse.service == "trader" else None
+        self._heartbeats.heard(pulse.service, asyncio.get_running_loop().time(), process)
 
     # --- silence ----------------------------------------------------------------------------------
 
@@ -226,11 +228,16 @@ class RiskService:
 
     def _on_silence(self, silence: Silence, *, live: bool) -> None:
         guard, service = self._keeper.guard, silence.service
+        how = (
+            f"was started {silence.started} times in {silence.seconds:.0f} s and does not stay up"
+            if silence.started > 1
+            else f"was not heard for {silence.seconds:.0f} s"
+        )
         if silence.state == "fell":
             self._say_alert(
                 "CRITICAL",
                 f"{service}_silent",
-                f"Nothing was heard of the {service} for {silence.seconds:.0f} s.",
+                f"The {service} {how}.",
                 "It is restarted by itself where the desk runs it; otherwise look at its log: `desk doctor`.",
             )
         elif silence.state == "back":
@@ -239,7 +246,7 @@ class RiskService:
             state = guard.state
             exposed = bool(state.holdings or state.approved) or state.holding != "flat"
             if exposed and silence.seconds >= float(state.limits.silence_halt) and not guard.halted:
-                text = f"the trader was silent for {silence.seconds:.0f} s with a position or order open"
+                text = f"the trader {how}, with a position or order open"
                 self._keeper.say(guard.halt("trader_silent", text), now=True)
 
     # --- alerts -----------------------------------------------------------------------------------

@@ -3,12 +3,16 @@
 Times are a monotonic clock's seconds, handed in. Silence counts from the later of the last sign of life and
 the guard's own start, a reconnection, or the end of a time in which the guard itself stood still: none of
 these may sell out a position whose stop is at the broker (TRADING 6).
+
+A service that dies at each start, or hangs, is heard now and then for a moment. It is back once one process of it has
+been heard for as long as silence has to last to be told; until then the time it was away goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 WATCHED = ("trader", "recorder", "api")
@@ -18,51 +22,87 @@ _STOOD_STILL = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A service fell silent, is still silent, or is back."""
+    """A service fell silent or does not stay up, still does, or is back. `seconds` since it was well; it was `started`
+    so many times since."""
 
     service: str
     state: Literal["fell", "lasts", "back"]
     seconds: float
+    started: int = 0
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What is known of a service: its last sign of life, since when its process has been heard on end, when it was
+    well for the last time, and how many processes it has had since."""
+
+    last: float
+    since: float
+    well: float
+    process: datetime | None = None
+    started: int = 0
+    told: bool = False
 
 
 class Heartbeats:
-    """The last sign of life of each service."""
+    """The last signs of life of each service."""
 
     def __init__(self, now: float, services: Iterable[str] = WATCHED) -> None:
         self._from = now
         self._looked = now
-        self._heard: dict[str, float] = dict.fromkeys(services, now)
-        self._silent: dict[str, float] = {}
+        self._heard = {service: _Heard(now, now, now) for service in services}
 
-    def heard(self, service: str, now: float) -> None:
-        """A sign of life."""
-        if service in self._heard:
-            self._heard[service] = now
+    def heard(self, service: str, now: float, process: datetime | None = None) -> None:
+        """A sign of life; of the process that began at `process`, where that is told."""
+        found = self._heard.get(service)
+        if found is None:
+            return
+        found.last = now
+        if process is not None and process != found.process:
+            if found.process is not None:
+                found.since = now
+                found.started += 1
+            found.process = process
 
     def start_over(self, now: float) -> None:
         """Silence counts from now on at the earliest."""
         self._from = now
+        for found in self._heard.values():
+            found.since, found.started = now, 0
 
     def silent_for(self, service: str, now: float) -> float:
         """Seconds of silence that count."""
-        return now - max(self._heard[service], self._from)
+        return now - max(self._heard[service].last, self._from)
 
     def heard_since(self, service: str, moment: float) -> bool:
         """Whether there was a sign of life after `moment`."""
-        return self._heard[service] > moment
+        return self._heard[service].last > moment
 
     def look(self, now: float, alert_after: dict[str, float]) -> list[Silence]:
         """What is to be said now; to be called about twice a second."""
         if now - self._looked > _STOOD_STILL:
-            self._from = now
+            self.start_over(now)
         self._looked = now
-        found = []
-        for service, heard in self._heard.items():
-            seconds = now - max(heard, self._from)
-            if seconds >= alert_after.get(service, OTHERS_ALERT):
-                found.append(Silence(service, "lasts" if service in self._silent else "fell", seconds))
-                self._silent.setdefault(service, now)
-            elif service in self._silent and heard > self._silent[service]:
-                del self._silent[service]
-                found.append(Silence(service, "back", 0.0))
-        return found
+        said = (
+            self._look_at(service, now, alert_after.get(service, OTHERS_ALERT)) for service in self._heard
+        )
+        return [silence for silence in said if silence is not None]
+
+    def _look_at(self, service: str, now: float, patience: float) -> Silence | None:
+        found = self._heard[service]
+        silent = self.silent_for(service, now) >= patience
+        if silent:
+            found.since = now
+        well = found.last - found.since >= patience
+        if well:
+            found.well, found.started = found.last, 0
+        seconds = now - max(found.well, self._from)
+        # Started once is a restart. A second start before it was well is one that does not stay up.
+        if silent or (found.started > 1 and seconds >= patience):
+            state: Literal["fell", "lasts"] = "lasts" if found.told else "fell"
+            found.told = True
+            return Silence(service, state, seconds, found.started)
+        if found.told and well:
+            found.told = False
+            return Silence(service, "back", 0.0)
+        return None

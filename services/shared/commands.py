@@ -340,7 +340,7 @@ class LimitsReply(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """Alive: not kept. `state` is the service's own word for how it does."""
+    """Alive: not kept. `state` is the service's own word for how it does, `began` when its process did."""
 
     service: Name
     instance: Name
@@ -348,6 +348,7 @@ class Heartbeat:
     time: AwareDatetime
     state: Text
     lag: Count = 0
+    began: AwareDatetime | None = None
 
 
 HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)

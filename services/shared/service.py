@@ -88,6 +88,7 @@ class Health:
         self.not_ready: str | None = "starting"
         self.state = "starting"
         self.lag = 0
+        self.began = datetime.now(UTC)
         self._ticked = time.monotonic()
 
     def ready(self, state: str = "ready") -> None:
@@ -179,6 +180,7 @@ async def beat(bus: Bus, health: Health, service: str, instance: str) -> None:
             time=datetime.now(UTC),
             state=health.state,
             lag=health.lag,
+            began=health.began,
         )
         with contextlib.suppress(BusError):
             await bus.publish(subject, HEARTBEAT.dump_json(pulse))

@@ -73,7 +73,7 @@ async def test_live_a_silent_trader_with_a_position_is_halted_and_its_restart_do
     await go_live(wired)
     heard = await next_halt(wired)
     command, _ = parse_command("halt", await heard())
-    assert "silent" in command.reason
+    assert "was not heard" in command.reason
     alerts = await until(lambda: wired.stored(subjects.event("alert", wired.trader)))
     assert "trader_silent" in {getattr(decode(data).body, "code", "") for data in alerts}
 
@@ -86,7 +86,7 @@ async def test_live_another_traders_heartbeats_do_not_hide_that_its_own_is_silen
         command, _ = parse_command("halt", await (await next_halt(wired))())
     finally:
         beating.cancel()
-    assert "silent" in command.reason
+    assert "was not heard" in command.reason
 
 
 async def test_live_events_missed_while_it_was_dead_are_caught_up_at_the_start(wired: Wired) -> None:

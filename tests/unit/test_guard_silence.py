@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.risk.silence import Heartbeats
+from datetime import UTC, datetime, timedelta
+
+from services.risk.silence import Heartbeats, Silence
 
 
 def said(beats: Heartbeats, now: float) -> list[tuple[str, str]]:
@@ -31,9 +33,62 @@ def test_silence_is_said_after_fifteen_seconds_once_and_its_end_once() -> None:
     assert look_until(beats, 0, 14.5) == []
     assert said(beats, 15) == [("recorder", "fell")]
     assert said(beats, 15.5) == [("recorder", "lasts")]
-    beats.heard("recorder", 16)
-    assert said(beats, 16) == [("recorder", "back")]
-    assert said(beats, 16.5) == []
+    found = []
+    for now in range(16, 40):
+        beats.heard("recorder", now)
+        found += said(beats, now)
+    assert found == [("recorder", "back")]
+
+
+_FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def lives(up: float, away: float, total: float) -> list[Silence]:
+    """What is said of a trader that was well for a minute, and whose processes are then heard each second for `up`
+    seconds and not at all for `away`."""
+    beats, found = Heartbeats(-60, ["trader"]), list[Silence]()
+    for tick in range(-120, int(total * 2)):
+        now = tick / 2
+        life, at = divmod(now, up + away) if now >= 0 else (-1, 0)
+        if tick % 2 == 0 and at < up:
+            beats.heard("trader", now, _FIRST + timedelta(seconds=life))
+        found += beats.look(now, {})
+    return found
+
+
+def test_a_trader_that_hangs_at_each_start_is_away_from_the_first_time_on() -> None:
+    found = lives(up=2, away=45, total=400)
+    assert [silence.state for silence in found].count("fell") == 1
+    assert "back" not in {silence.state for silence in found}
+    longest = max(found, key=lambda silence: silence.seconds)
+    assert longest.seconds > 390
+    assert longest.started == 9
+    # Long before the guard would halt, and it goes on.
+    assert {int(silence.seconds) for silence in found} >= {120, 121, 122, 123}
+
+
+def test_a_trader_that_dies_at_each_start_is_never_long_silent_and_away_all_the_same() -> None:
+    found = lives(up=3, away=4, total=200)
+    assert found[0].state == "fell"
+    assert found[0].started == 3
+    assert found[0].seconds < 20
+    assert {silence.state for silence in found} == {"fell", "lasts"}
+    assert found[-1].seconds > 195
+
+
+def test_one_restart_is_not_told() -> None:
+    assert lives(up=100, away=4, total=200) == []
+
+
+def test_a_trader_that_comes_back_late_has_time_to_be_well() -> None:
+    beats = Heartbeats(0, ["trader"])
+    seconds = []
+    for now in range(200):
+        if now < 20 or now > 137:
+            beats.heard("trader", now, _FIRST if now < 20 else _FIRST + timedelta(1))
+        seconds += [(now, each.state, each.seconds) for each in beats.look(now, {})]
+    assert [each for each in seconds if each[2] >= 120] == []
+    assert seconds[-1] == (153, "back", 0.0)
 
 
 def test_silence_counts_from_the_guards_own_start_at_the_earliest() -> None:
