@@ -226,7 +226,9 @@ LIMITS_REPLY: dict[str, Any] = {
     "reason": "",
     "limits": {"drawdown": "2500"},
 }
-HEARTBEAT = Heartbeat(service="risk", instance="1", version="0.1.0", time=RECORDED, state="ready", lag=0)
+HEARTBEAT = Heartbeat(
+    service="risk", instance="1", version="0.1.0", time=RECORDED, state="ready", lag=0, began=RECORDED
+)
 RISK_CHECK: dict[str, Any] = {
     "trader": TRADER,
     "run_id": RUN,
