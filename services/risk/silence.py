@@ -5,7 +5,7 @@ the guard's own start, a reconnection, or the end of a time in which the guard i
 these may sell out a position whose stop is at the broker (TRADING 6).
 
 A service that dies at each start, or hangs, is heard now and then for a moment. It is back once one process of it has
-been heard for as long as silence has to last to be told; until then the time it was away goes on.
+been heard for as long as silence has to last to be told. Until then the time since the process before it goes on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _STOOD_STILL = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A service fell silent or does not stay up, still does, or is back. `seconds` since it was well; it was `started`
-    so many times since."""
+    """A service fell silent or does not stay up, still does, or is back. `seconds` since it was heard, or, started so
+    many times since, since it was well."""
 
     service: str
     state: Literal["fell", "lasts", "back"]
@@ -33,8 +33,8 @@ class Silence:
 
 @dataclass(slots=True)
 class _Heard:
-    """What is known of a service: its last sign of life, since when its process has been heard on end, when it was
-    well for the last time, and how many processes it has had since."""
+    """What is known of a service: its last sign of life, since when its process has been heard on end, how many
+    processes it has had since one stayed up, and the last sign of that one."""
 
     last: float
     since: float
@@ -50,19 +50,21 @@ class Heartbeats:
     def __init__(self, now: float, services: Iterable[str] = WATCHED) -> None:
         self._from = now
         self._looked = now
-        self._heard = {service: _Heard(now, now, now) for service in services}
+        self._heard = {service: _Heard(last=now, since=now, well=now) for service in services}
 
     def heard(self, service: str, now: float, process: datetime | None = None) -> None:
         """A sign of life; of the process that began at `process`, where that is told."""
         found = self._heard.get(service)
         if found is None:
             return
-        found.last = now
         if process is not None and process != found.process:
             if found.process is not None:
+                if not found.started:
+                    found.well = found.last
                 found.since = now
                 found.started += 1
             found.process = process
+        found.last = now
 
     def start_over(self, now: float) -> None:
         """Silence counts from now on at the earliest."""
@@ -90,19 +92,21 @@ class Heartbeats:
 
     def _look_at(self, service: str, now: float, patience: float) -> Silence | None:
         found = self._heard[service]
-        silent = self.silent_for(service, now) >= patience
+        seconds = self.silent_for(service, now)
+        silent = seconds >= patience
         if silent:
             found.since = now
-        well = found.last - found.since >= patience
-        if well:
-            found.well, found.started = found.last, 0
-        seconds = now - max(found.well, self._from)
-        # Started once is a restart. A second start before it was well is one that does not stay up.
+        stays_up = found.last - found.since >= patience
+        if stays_up:
+            found.started = 0
+        if found.started:
+            seconds = now - max(found.well, self._from)
+        # Started once is a restart. Started again before that has stayed up is one that does not.
         if silent or (found.started > 1 and seconds >= patience):
             state: Literal["fell", "lasts"] = "lasts" if found.told else "fell"
             found.told = True
             return Silence(service, state, seconds, found.started)
-        if found.told and well:
+        if found.told and stays_up:
             found.told = False
             return Silence(service, "back", 0.0)
         return None

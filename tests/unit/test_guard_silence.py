@@ -76,6 +76,16 @@ def test_a_trader_that_dies_at_each_start_is_never_long_silent_and_away_all_the_
     assert found[-1].seconds > 195
 
 
+def test_a_trader_that_hangs_soon_after_its_first_start_was_silent_since_then() -> None:
+    beats = Heartbeats(0, ["trader"])
+    said = []
+    for now in range(60):
+        if now < 12:
+            beats.heard("trader", now, _FIRST)
+        said += beats.look(now, {})
+    assert said[0] == Silence("trader", "fell", 15)
+
+
 def test_one_restart_is_not_told() -> None:
     assert lives(up=100, away=4, total=200) == []
 
