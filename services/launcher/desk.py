@@ -23,7 +23,7 @@ from services.launcher.postgres import Postgres
 from services.launcher.service_process import ServiceProcess, probe, service_command, service_environment
 from services.launcher.supervisor import Child, Keeper
 from services.shared import __version__, subjects
-from services.shared.bus import Bus
+from services.shared.bus import Bus, end
 from services.shared.database_roles import database_secret
 from services.shared.errors import DeskError, InvalidInput
 from services.shared.nats_configuration import nats_secret
@@ -296,9 +296,7 @@ class Desk:
 
     async def stop(self) -> None:
         """Stop everything in order: services, then NATS, then PostgreSQL. Nothing stored is lost."""
-        for task in self._starting:
-            task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        await end(self._starting)
         for name in (*SERVICES, "nats", "postgres"):
             keeper = self.keepers.get(name)
             if keeper is not None:

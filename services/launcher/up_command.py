@@ -22,7 +22,7 @@ from services.launcher.data_dir import DataDir
 from services.launcher.desk import Desk, DeskOptions
 from services.launcher.screen import Screen
 from services.launcher.service_process import probe
-from services.shared.bus import Bus
+from services.shared.bus import Bus, end
 from services.shared.errors import DeskError, InvalidInput, Refused
 from services.shared.nats_configuration import nats_secret
 
@@ -84,9 +84,7 @@ async def run_desk(data: DataDir, options: DeskOptions, *, demo: bool, browser: 
         waiting.cancel()
     finally:
         screen.say("stopping: services first, then NATS and PostgreSQL")
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        await end(helpers)
         await desk.stop()
         screen.say("stopped; nothing is left running")
 

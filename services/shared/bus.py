@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from nats.aio.msg import Msg
@@ -34,6 +35,7 @@ from services.shared.subjects import bucket_stream
 log = structlog.get_logger(__name__)
 
 _WATCH_EVERY = 0.5
+_CANCEL_AGAIN = 5.0
 _WRONG_LAST_SEQUENCE = 10071
 
 
@@ -45,6 +47,17 @@ def told_to_leave() -> bool:
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end; one that lost its cancellation (`told_to_leave`) is cancelled again, after
+    longer than an orderly end takes. What they raise is dropped."""
+    tasks = left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
