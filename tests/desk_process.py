@@ -115,6 +115,10 @@ class DeskProcess:
         self.until(answered, 120, "the API answers")
         return found[-1]
 
+    def alerts(self, code: str) -> list[dict[str, Any]]:
+        """The recorded alerts of a code."""
+        return [alert for alert in self.get("/api/alerts")["alerts"] if alert["code"] == code]
+
     def info(self) -> dict[str, Any]:
         """`desk info --json`."""
         found: dict[str, Any] = json.loads(self.cli("info", "--json").stdout)

@@ -366,4 +366,4 @@ class Bus:
             raise BusError(f"{bucket}/{key}: {type(error).__name__}") from None
 
 
-__all__ = ["Bus", "Stored", "told_to_leave"]
+__all__ = ["Bus", "Stored", "end", "told_to_leave"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.desk_process import DeskProcess, desk
+from tests.desk_process import desk
 
 pytestmark = [pytest.mark.xdist_group("desk"), pytest.mark.timeout(400)]
 
@@ -42,11 +42,6 @@ class Deadly(Strategy[DeadlyParameters]):
 """
 
 
-def told(running: DeskProcess, code: str) -> list[str]:
-    """The texts of the recorded alerts of a code."""
-    return [alert["text"] for alert in running.get("/api/alerts")["alerts"] if alert["code"] == code]
-
-
 def test_a_trader_that_dies_at_each_start_with_a_position_is_halted_and_flat(tmp_path: Path) -> None:
     strategy = tmp_path / "deadly.py"
     strategy.write_text(_ENDS_ITS_PROCESS)
@@ -56,7 +51,7 @@ def test_a_trader_that_dies_at_each_start_with_a_position_is_halted_and_flat(tmp
         running.until(lambda: running.status()["phase"] == "HALTED", 120, "the desk is halted")
         running.until(lambda: running.status()["holding"] == "flat", 60, "the desk is flat")
         # It stays up without the strategy.
-        running.until(lambda: told(running, "trader_back") != [], 60, "the trader is back")
-        silent = told(running, "trader_silent")
+        running.until(lambda: running.alerts("trader_back") != [], 60, "the trader is back")
+        silent = running.alerts("trader_silent")
         assert len(silent) == 2  # that it is, and that the guard halts for it
-        assert all("does not stay up" in text for text in silent)
+        assert all("does not stay up" in alert["text"] for alert in silent)

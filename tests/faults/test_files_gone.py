@@ -53,11 +53,6 @@ def until_waiting(running: DeskProcess, file: str) -> dict[str, Any]:
     return running.status()
 
 
-def alerts(running: DeskProcess, code: str) -> list[dict[str, Any]]:
-    """The recorded alerts of a code."""
-    return [alert for alert in running.get("/api/alerts")["alerts"] if alert["code"] == code]
-
-
 def restart_trader(running: DeskProcess) -> None:
     """Kill it and wait until the next one shows what it has."""
     before = running.pid("trader")
@@ -82,8 +77,8 @@ async def test_a_replay_waits_for_its_price_file_and_ends_as_if_nothing_had_happ
         status = until_waiting(running, "prices.csv")
         assert status["deployment_status"] == "DEPLOYED"
         assert status["finished"] is None
-        running.until(lambda: bool(alerts(running, "files_missing")), 30, "the alert is recorded")
-        assert "prices.csv" in alerts(running, "files_missing")[0]["text"]
+        running.until(lambda: bool(running.alerts("files_missing")), 30, "the alert is recorded")
+        assert "prices.csv" in running.alerts("files_missing")[0]["text"]
         refused = running.cli("deploy", check=False)
         assert refused.returncode == exit_codes.REFUSED
         assert "prices.csv" in refused.stderr
@@ -99,7 +94,7 @@ async def test_a_replay_waits_for_its_price_file_and_ends_as_if_nothing_had_happ
         ended = running.until_finished(300)
         assert ended["phase"] == "COMPLETED"
         assert running.trades(tmp_path / "desk.csv") == expected
-        assert len(alerts(running, "files_back")) == 1
+        assert len(running.alerts("files_back")) == 1
 
 
 @pytest.mark.timeout(600)
@@ -124,7 +119,7 @@ def test_a_stop_while_the_strategy_file_is_gone_is_taken_on_and_done_when_it_is_
         status = running.status()
         assert (status["phase"], status["holding"]) == ("MONITORING", "open")
         assert f"{verb} will be carried out" in status["reason"]
-        running.until(lambda: bool(alerts(running, "files_missing")), 30, "the alert is recorded")
+        running.until(lambda: bool(running.alerts("files_missing")), 30, "the alert is recorded")
 
         # Neither the stop nor that the alert was raised is forgotten.
         restart_trader(running)
@@ -137,8 +132,8 @@ def test_a_stop_while_the_strategy_file_is_gone_is_taken_on_and_done_when_it_is_
         life = running.get(f"/api/commands/{answer['command_id']}")
         assert (life["state"], life["final"]) == ("done", True)
         assert {"accepted", "blocked", "flat", "done"} <= {step["state"] for step in life["steps"]}
-        running.until(lambda: bool(alerts(running, "files_back")), 30, "the second alert is recorded")
-        assert len(alerts(running, "files_missing")) == 1
+        running.until(lambda: bool(running.alerts("files_back")), 30, "the second alert is recorded")
+        assert len(running.alerts("files_missing")) == 1
         listed = running.cli("alerts", "--severity", "critical").stdout
         assert "files_missing" in listed
         assert "files_back" not in listed

@@ -16,11 +16,11 @@ from tests.conftest import ROOT
 
 # Waits in the kernel, runs on, or holds the interpreter's lock in C, where no other thread of Python can run.
 _SERVICE = """
-import re, sys, time
+import re, sys, threading
 from services.shared.service import ServiceSettings, run_service
 
-def sleeps():
-    time.sleep(600)
+def waits():
+    threading.Event().wait()
 
 def loops():
     while True:
@@ -37,7 +37,7 @@ sys.exit(run_service("trader", ServiceSettings(), main))
 """
 
 
-@pytest.mark.parametrize("way", ["sleeps", "loops", "matches"])
+@pytest.mark.parametrize("way", ["waits", "loops", "matches"])
 def test_a_stuck_service_tells_where_and_ends(way: str, tmp_path: Path) -> None:
     settings = {"DESK_STUCK_LIMIT": "1", "DESK_NATS_PASSWORD_FILE": str(tmp_path / "none")}
     done = subprocess.run(

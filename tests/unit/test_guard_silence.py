@@ -34,9 +34,9 @@ def test_silence_is_said_after_fifteen_seconds_once_and_its_end_once() -> None:
     assert said(beats, 15) == [("recorder", "fell")]
     assert said(beats, 15.5) == [("recorder", "lasts")]
     found = []
-    for now in range(16, 40):
-        beats.heard("recorder", now)
-        found += said(beats, now)
+    for second in range(16, 40):
+        beats.heard("recorder", second)
+        found += said(beats, second)
     assert found == [("recorder", "back")]
 
 
@@ -63,7 +63,7 @@ def test_a_trader_that_hangs_at_each_start_is_away_from_the_first_time_on() -> N
     longest = max(found, key=lambda silence: silence.seconds)
     assert longest.seconds > 390
     assert longest.started == 9
-    # Long before the guard would halt, and it goes on.
+    # So it comes to what the guard halts at, and past it.
     assert {int(silence.seconds) for silence in found} >= {120, 121, 122, 123}
 
 
@@ -79,10 +79,10 @@ def test_a_trader_that_dies_at_each_start_is_never_long_silent_and_away_all_the_
 def test_a_trader_that_hangs_soon_after_its_first_start_was_silent_since_then() -> None:
     beats = Heartbeats(0, ["trader"])
     said = []
-    for now in range(60):
-        if now < 12:
-            beats.heard("trader", now, _FIRST)
-        said += beats.look(now, {})
+    for second in range(60):
+        if second < 12:
+            beats.heard("trader", second, _FIRST)
+        said += beats.look(second, {})
     assert said[0] == Silence("trader", "fell", 15)
 
 
@@ -93,10 +93,10 @@ def test_one_restart_is_not_told() -> None:
 def test_a_trader_that_comes_back_late_has_time_to_be_well() -> None:
     beats = Heartbeats(0, ["trader"])
     seconds = []
-    for now in range(200):
-        if now < 20 or now > 137:
-            beats.heard("trader", now, _FIRST if now < 20 else _FIRST + timedelta(1))
-        seconds += [(now, each.state, each.seconds) for each in beats.look(now, {})]
+    for second in range(200):
+        if second < 20 or second > 137:
+            beats.heard("trader", second, _FIRST if second < 20 else _FIRST + timedelta(1))
+        seconds += [(second, each.state, each.seconds) for each in beats.look(second, {})]
     assert [each for each in seconds if each[2] >= 120] == []
     assert seconds[-1] == (153, "back", 0.0)
 
